@@ -1,0 +1,111 @@
+"""A batch of sequences laid end to end, without padding.
+
+Rows lie sorted by length, so equally long ones are neighbours and attention sees each group as one rectangular
+tensor: no padding, few calls. ``starts`` and ``lengths`` keep the rows' own order for the heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Level = Literal["example", "row", "token"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """T tokens in R rows of E examples.
+
+    Attributes:
+        ids: (T,) token ids.
+        positions: (T,) XLM-R positions: pad id + 1 + index inside the row.
+        starts: (R,) first token of each row.
+        lengths: (R,) tokens of each row.
+        examples: (E + 1,) example e owns rows examples[e] .. examples[e + 1].
+        groups: (offset, rows, length) of equally long rows, in the order of ``ids``.
+        fields: what heads need; token fields are (T,), row fields (R,), example fields (E,).
+    """
+
+    ids: Tensor
+    positions: Tensor
+    starts: Tensor
+    lengths: Tensor
+    examples: Tensor
+    groups: tuple[tuple[int, int, int], ...]
+    fields: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.examples) - 1
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "starts", "lengths", "examples")}
+        return replace(self, **moved, fields={name: value.to(device) for name, value in self.fields.items()})
+
+
+def collate(
+    ids: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    examples: NDArray[np.int64],
+    fields: Mapping[str, tuple[Level, NDArray[np.generic]]],
+    chosen: Sequence[int],
+    *,
+    pad_id: int,
+) -> Batch:
+    """The chosen examples of tokenised arrays (data/arrays.py) as one unpadded batch."""
+    row_index = np.concatenate([np.arange(examples[e], examples[e + 1]) for e in chosen])
+    counts = np.array([examples[e + 1] - examples[e] for e in chosen])
+    begins, lengths = rows[row_index], rows[row_index + 1] - rows[row_index]
+    order = np.argsort(lengths, kind="stable")
+    starts = np.empty(len(order), dtype=np.int64)
+    starts[order] = np.concatenate([[0], np.cumsum(lengths[order])[:-1]])
+    within = np.concatenate([np.arange(n) for n in lengths[order]])
+    token_index = np.repeat(begins[order], lengths[order]) + within
+    index = {"token": token_index, "row": row_index, "example": np.asarray(chosen, dtype=np.int64)}
+    return Batch(
+        ids=torch.from_numpy(ids[token_index].astype(np.int64)),
+        positions=torch.from_numpy(within + pad_id + 1),
+        starts=torch.from_numpy(starts),
+        lengths=torch.from_numpy(lengths),
+        examples=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])),
+        groups=_groups(lengths[order]),
+        fields={name: torch.from_numpy(np.array(array[index[level]])) for name, (level, array) in fields.items()},
+    )
+
+
+def _groups(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
+    values, counts = np.unique(lengths, return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(values * counts)[:-1]])
+    return tuple(zip(offsets.tolist(), counts.tolist(), values.tolist(), strict=True))
+
+
+def by_length(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
+    """Split examples, sorted by length, into parts of at most ``tokens`` tokens; a longer one stands alone.
+
+    Args:
+        lengths: tokens of each example.
+
+    Returns:
+        Index arrays that together hold every example once.
+    """
+    order = np.argsort(lengths, kind="stable")
+    ends = np.cumsum(lengths[order])
+    parts: list[NDArray[np.int64]] = []
+    begin = 0
+    while begin < len(order):
+        used = ends[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, used + tokens, side="right")))
+        parts.append(order[begin:end])
+        begin = end
+    return parts
+
+
+def lengths_of(rows: NDArray[np.int64], examples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tokens per example of tokenised arrays."""
+    return np.asarray(rows[examples[1:]] - rows[examples[:-1]])

@@ -1,0 +1,85 @@
+"""Where a base lies and what identifies it. Torch-free, so that planning can ask without loading anything.
+
+``lab/s0`` names a shipped miniature base, ``./dir`` a local checkpoint, ``owner/name[@revision]`` a Hub repository.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterstilts.errors import DataError
+
+SHIPPED = Path(__file__).parent.parent / "lab" / "bases"
+TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A located base: a directory, or a Hub repository at a revision."""
+
+    ref: str
+    directory: Path | None
+    repository: str | None = None
+    revision: str | None = None
+
+
+def shipped() -> list[str]:
+    """The names of the bases that come with the package."""
+    return sorted(f"lab/{path.parent.name}" for path in SHIPPED.glob("*/config.json"))
+
+
+def locate(ref: str) -> Reference:
+    """Find a base by shipped name, local directory or Hub id.
+
+    Raises:
+        DataError: a path or a ``lab/`` name that does not exist. A mistyped path must not become a network error.
+    """
+    if ref.startswith("lab/"):
+        directory = SHIPPED / ref.removeprefix("lab/")
+        if (directory / "config.json").is_file():
+            return Reference(ref, directory)
+        near = difflib.get_close_matches(ref, shipped(), n=1)
+        raise DataError(
+            f"no shipped base `{ref}`",
+            why=f"the package ships {', '.join(shipped()) or 'none'}",
+            fix=f"did you mean `{near[0]}`?" if near else "adapterstilts lab pretrain --seed 0 --out DIR",
+        )
+    directory = Path(ref).expanduser()
+    if directory.is_dir():
+        if not (directory / "config.json").is_file():
+            raise DataError("not a base", where=str(directory), why="it holds no config.json")
+        return Reference(ref, directory.resolve())
+    name, _, revision = ref.partition("@")
+    if ref.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise DataError(f"no base at `{ref}`", why="there is no such directory", fix="check the path of `base:`")
+    return Reference(ref, None, "FacebookAI/" + name if name.startswith("xlm-roberta") else name, revision or "main")
+
+
+def fingerprint(reference: Reference, sha256: Callable[[Path], str]) -> tuple[str, str]:
+    """(weights, tokenizer) identities of a base. ``sha256`` hashes one file and may remember the result.
+
+    A Hub repository is identified by name and revision, so planning needs no network.
+    """
+    if reference.directory is None:
+        identity = f"hub:{reference.repository}@{reference.revision}"
+        return identity, identity
+    files = sorted(reference.directory.glob("*.safetensors")) + [reference.directory / "config.json"]
+    tokenizer = [path for name in TOKENIZER_FILES if (path := reference.directory / name).is_file()]
+    if len(files) == 1:
+        raise DataError(
+            "a base without safetensors weights",
+            where=str(reference.directory),
+            why="pickled weights are not read",
+            fix="save the checkpoint with save_pretrained(..., safe_serialization=True)",
+        )
+    return _combined(files, sha256), _combined(tokenizer, sha256)
+
+
+def _combined(files: list[Path], sha256: Callable[[Path], str]) -> str:
+    parts = json.dumps([(path.name, sha256(path)) for path in files])
+    return hashlib.sha256(parts.encode()).hexdigest()

@@ -1,0 +1,232 @@
+"""A module on disk: one directory that loads as one thing.
+
+    module.json          tree, leaves, heads, base and tokenizer fingerprints
+    leaves/<id>/         each leaf in its own library's format (plain peft or adapters load it)
+    fusion.safetensors   trained mixtures, when the tree fuses
+    heads/<head>.safetensors
+    golden.safetensors   outputs on a few fixed inputs, re-checked after loading
+
+A leaf's id is the hash of its weights. The leaves a module stands on are linked in, so the directory can travel alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from adapterstilts.encoder.batch import Batch, collate
+from adapterstilts.errors import StoreError
+from adapterstilts.modules.attach import Adapted, LeafWeights, fusion_key, fusions
+from adapterstilts.modules.composition import Leaf, Tree, format_tree, leaves, map_leaves, parse
+from adapterstilts.modules.methods import get_method
+from adapterstilts.settings import MethodSettings
+
+GOLDEN_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a module directory says. ``trained`` is the leaf that its own training changed."""
+
+    directory: Path
+    tree: Tree
+    trained: str
+    methods: Mapping[str, MethodSettings]
+    base: str
+    tokenizer: str
+    heads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    def weights(self) -> dict[str, LeafWeights]:
+        """Every leaf's tensors.
+
+        Raises:
+            StoreError: a leaf that the tree stands on is missing, or its file cannot be read.
+        """
+        found = {}
+        for leaf in leaves(self.tree):
+            place = self.directory / "leaves" / leaf
+            if not place.is_dir():
+                raise StoreError(
+                    f"module `{leaf}` is missing below this one", where=str(self.directory), why="a child needs its parents"
+                )
+            empty = LeafWeights(self.methods[leaf])
+            found[leaf] = LeafWeights(self.methods[leaf], empty.library.read(place))
+        return found
+
+    def head(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one head."""
+        path = self.directory / "heads" / f"{name}.safetensors"
+        try:
+            return load_file(path)
+        except Exception as error:
+            why = "the module was trained without it" if not path.exists() else str(error).splitlines()[0]
+            raise StoreError(f"no head `{name}`", where=str(self.directory), why=why) from error
+
+    def fusion(self) -> dict[str, Tensor]:
+        """The trained mixtures of the tree's fusions.
+
+        Raises:
+            StoreError: the tree fuses and the file is missing.
+        """
+        if not fusions(self.tree):
+            return {}
+        try:
+            return load_file(self.directory / "fusion.safetensors")
+        except Exception as error:
+            raise StoreError("the fusion's weights cannot be read", where=str(self.directory), why=str(error)) from error
+
+
+def read_module(directory: Path, *, base: str | None = None) -> Module:
+    """Read what a module directory says; its weights are read on demand.
+
+    Args:
+        base: fingerprint of the base in use; a module of another base is refused.
+
+    Raises:
+        StoreError: not a module, or a module of another base.
+    """
+    path = directory / "module.json"
+    try:
+        plain = json.loads(path.read_text())
+        methods = {leaf: MethodSettings.model_validate(method) for leaf, method in plain["leaves"].items()}
+        tree = parse(plain["tree"])
+    except (OSError, KeyError, ValueError) as error:
+        raise StoreError("not a module directory", where=str(path), why=str(error)) from error
+    if base is not None and plain["base"] != base:
+        raise StoreError(
+            "a module of another base",
+            where=str(directory),
+            why=f"it was trained on {plain['base'][:12]}, this base is {base[:12]}",
+            fix="use the base it was trained on",
+        )
+    return Module(directory, tree, plain["trained"], methods, plain["base"], plain["tokenizer"], plain["heads"])
+
+
+def write_module(
+    directory: Path,
+    adapted: Adapted,
+    *,
+    trained: str,
+    parents: Mapping[str, Path],
+    heads: Mapping[str, tuple[dict[str, Any], Mapping[str, Tensor]]],
+    base: str,
+    tokenizer: str,
+) -> Module:
+    """Write the active composition as a module directory.
+
+    Args:
+        trained: name of the leaf that was trained; it gets its id from its weights.
+        parents: leaf id -> directory of that leaf in the artifact it comes from, for all other leaves.
+        heads: head name -> (its description, its tensors).
+
+    Returns:
+        The module as it will be read again; its outputs have been compared after reloading by the caller.
+    """
+    assert adapted.tree is not None
+    weights = adapted.modules[trained]
+    own = leaf_id({name: parameter.detach() for name, parameter in adapted.tensors(trained).items()})
+    weights.library.save(adapted.model, adapted.slots[trained], weights.method, directory / "leaves" / own)
+    methods = {own: weights.method}
+    for leaf in leaves(adapted.tree):
+        if leaf != trained:
+            link_tree(parents[leaf], directory / "leaves" / leaf)
+            methods[leaf] = adapted.modules[leaf].method
+    tree = map_leaves(adapted.tree, lambda leaf: Leaf(own, leaf.weight) if leaf.name == trained else leaf)
+    keys = {fusion_key(old): fusion_key(new) for old, new in zip(fusions(adapted.tree), fusions(tree), strict=True)}
+    fusion = {}
+    for name, parameter in adapted.fusion_tensors().items():
+        key, _, rest = name.partition("/")
+        fusion[f"{keys[key]}/{rest}"] = parameter.detach().contiguous()
+    if fusion:
+        save_file(fusion, directory / "fusion.safetensors")
+    (directory / "heads").mkdir(exist_ok=True)
+    for name, (_, tensors) in heads.items():
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, directory / "heads" / f"{name}.safetensors")
+    save_file({"hidden": golden_outputs(adapted)}, directory / "golden.safetensors")
+    plain = {
+        "tree": format_tree(tree),
+        "trained": own,
+        "leaves": {leaf: method.model_dump(mode="json") for leaf, method in methods.items()},
+        "heads": {name: description for name, (description, _) in heads.items()},
+        "base": base,
+        "tokenizer": tokenizer,
+    }
+    (directory / "module.json").write_text(json.dumps(plain, indent=2))
+    return read_module(directory)
+
+
+def leaf_id(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits of the weights, independent of slot names and file layout."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].cpu().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Hard-link a directory (a copy where the file system cannot): artifacts never change, so sharing is safe."""
+
+    def link(old: str, new: str) -> None:
+        try:
+            os.link(old, new)
+        except OSError:
+            shutil.copyfile(old, new)
+
+    if not target.exists():
+        shutil.copytree(source, target, copy_function=link)
+
+
+def load_adapted(base: Any, module: Module) -> Adapted:
+    """A module on its base, ready to encode, its outputs compared with those it was stored with.
+
+    Raises:
+        StoreError: the outputs differ (another library version, an altered file).
+    """
+    adapted = Adapted(base, module.weights(), module.tree, fusion=module.fusion())
+    check_golden(adapted, module.directory)
+    return adapted
+
+
+def check_golden(adapted: Adapted, directory: Path) -> None:
+    """Compare the outputs on the fixed inputs with the stored ones (fp32 only: other precisions differ by design)."""
+    if adapted.model.dtype != torch.float32:
+        return
+    stored = load_file(directory / "golden.safetensors")["hidden"]
+    distance = float((golden_outputs(adapted) - stored).norm() / stored.norm())
+    if not distance <= GOLDEN_TOLERANCE:
+        raise StoreError(
+            "the loaded module does not give its stored outputs",
+            where=str(directory),
+            why=f"relative distance {distance:.2g}: its files or a library changed since",
+            fix="adapterstilts store verify, adapterstilts doctor",
+        )
+
+
+def golden_outputs(adapted: Adapted) -> Tensor:
+    """Hidden states (T, d) of the last layer on two fixed sequences, with dropout off."""
+    adapted.train_mode(False)
+    with torch.no_grad():
+        return adapted.encode(_golden_batch(adapted).to(adapted.model.device)).cpu().contiguous()
+
+
+def _golden_batch(adapted: Adapted) -> Batch:
+    count = adapted.model.get_input_embeddings().num_embeddings
+    ids = (np.arange(24, dtype=np.int64) * 7919 % (count - 5) + 4).astype(np.int32)
+    return collate(ids, np.array([0, 9, 24]), np.array([0, 1, 2]), {}, [0, 1], pad_id=adapted.base.pad_id)
+
+
+def family(module: Module) -> set[str]:
+    """The method families a module uses."""
+    return {get_method(method.name).family for method in module.methods.values()}

@@ -1,0 +1,314 @@
+"""The one owner of the model: which modules are attached, which count, which train.
+
+Order matters and is fixed here: adapters.init on the bare encoder, then bottlenecks, then peft. After every change
+activation and requires_grad are set by us, for all parameters, because both libraries flip them on their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterstilts.encoder.base import Base
+from adapterstilts.encoder.batch import Batch
+from adapterstilts.encoder.packed import PackedAttention
+from adapterstilts.errors import RecipeError
+from adapterstilts.modules import bottleneck, delta
+from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, has_slot, leaves
+from adapterstilts.modules.fusion import Gate, GateFusion, start_attention
+from adapterstilts.modules.methods import get_method
+from adapterstilts.settings import MethodSettings
+
+LIBRARY: Mapping[str, Any] = {"delta": delta, "bottleneck": bottleneck}
+
+
+@dataclass(frozen=True)
+class LeafWeights:
+    """One module as trained: its method and its tensors; None for a fresh one."""
+
+    method: MethodSettings
+    tensors: Mapping[str, Tensor] | None = None
+
+    @property
+    def library(self) -> Any:
+        return LIBRARY[get_method(self.method.name).family]
+
+
+class Adapted:
+    """A frozen base with modules attached and one composition active.
+
+    Args:
+        base: the encoder; it is changed in place and must not be used elsewhere.
+        modules: leaf name -> weights; every leaf of ``tree`` must be among them.
+        tree: what is active; None is the bare base.
+        train: names of the leaves whose parameters train.
+        fusion: stored mixtures of the tree's fusions; those that are not stored start even and train, unless nothing does.
+        keep_fusion: stored mixtures stay as they are; False trains them too (a module that goes on training).
+        seed: initialises fresh modules, each tensor by its own name, whatever the order of calls.
+        dropout: inside the modules that train.
+
+    Raises:
+        RecipeError: a composition the families cannot express.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        modules: Mapping[str, LeafWeights],
+        tree: Tree | None,
+        *,
+        train: frozenset[str] = frozenset(),
+        fusion: Mapping[str, Tensor] | None = None,
+        keep_fusion: bool = True,
+        seed: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        self.base = base
+        self.model = base.model
+        self.modules = dict(modules)
+        self.slots = {name: f"m{index}" for index, name in enumerate(modules)}
+        self.gates: dict[tuple[str, str], Gate] = {}
+        families = [get_method(weights.method.name).family for weights in modules.values()]
+        if "bottleneck" in families:
+            if self.model.dtype != torch.float32:
+                raise RecipeError("a bottleneck on a bf16 base", why="its norms mix precisions", fix="set train.precision: fp32")
+            bottleneck.prepare(self.model)
+        for family in ("bottleneck", "delta"):
+            for name, weights in modules.items():
+                if get_method(weights.method.name).family == family:
+                    inside = dropout if name in train else 0.0
+                    weights.library.inject(self.model, self.slots[name], weights.method, inside)
+                    self._fill(name, weights, seed)
+        self.activate(tree, train, fusion, keep_fusion)
+
+    def _fill(self, name: str, weights: LeafWeights, seed: int) -> None:
+        with torch.no_grad():
+            for path, parameter in weights.library.tensors(self.model, self.slots[name]).items():
+                parameter.data = parameter.data.float()
+                if weights.tensors is not None:
+                    parameter.copy_(weights.tensors[path])
+                    continue
+                digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
+                generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
+                weights.library.initialise(path, parameter, generator)
+
+    def activate(
+        self,
+        tree: Tree | None,
+        train: frozenset[str] = frozenset(),
+        fusion: Mapping[str, Tensor] | None = None,
+        keep_fusion: bool = True,
+    ) -> None:
+        """Make this composition count; exactly these leaves, and the fusions that are not stored, train.
+
+        Raises:
+            RecipeError: a leaf that is not attached, an open slot, or a composition the families cannot express.
+        """
+        self.tree = tree
+        self.train_names = train
+        self.gates = {}
+        if tree is not None and has_slot(tree):
+            raise RecipeError("a composition with an open {language} slot", why="it is bound when the module is evaluated")
+        for name in leaves(tree) if tree is not None else []:
+            if name not in self.modules:
+                raise RecipeError(f"the composition names `{name}`, which is not attached")
+        if any(weights.library is bottleneck for weights in self.modules.values()):
+            bottleneck.activate(self.model, self._block(tree))
+        if any(weights.library is delta for weights in self.modules.values()):
+            self._activate_deltas(tree)
+        self.model.requires_grad_(False)
+        for name in train:
+            for parameter in self.tensors(name).values():
+                parameter.requires_grad_(True)
+        stored = fusion or {}
+        with torch.no_grad():
+            for key, parameter in self.fusion_tensors().items():
+                if key in stored:
+                    parameter.copy_(stored[key])
+                parameter.requires_grad_(bool(train) and not (keep_fusion and key in stored))
+
+    # -- composition ------------------------------------------------------------------------------------------------
+
+    def _activate_deltas(self, tree: Tree | None) -> None:
+        order = leaves(tree) if tree is not None else []
+        present = [name for name in order if self.modules[name].library is delta]
+        delta.activate(self.model, [self.slots[name] for name in present])
+        if present and tree is not None and not _is_plain_sum(tree):
+            mixing = [f for f in fusions(tree) if any(self.modules[name].library is delta for name in leaves(f))]
+            self._make_gates(mixing)
+            delta.compose(self.model, lambda path, site, x: self._delta(tree, path, site, x))
+
+    def _delta(self, tree: Tree, path: str, site: Any, x: Tensor) -> Any:
+        if isinstance(tree, Leaf):
+            if self.modules[tree.name].library is not delta:
+                return 0
+            output = delta.delta(site, self.slots[tree.name], x)
+            return 0 if output is None else output if tree.weight == 1.0 else output * tree.weight
+        parts = [self._delta(child, path, site, x) for child in _children(tree)]
+        if isinstance(tree, Stack):
+            return sum(parts)
+        if not any(isinstance(part, Tensor) for part in parts):
+            return 0
+        gate = self.gates[fusion_key(tree), path]
+        reference = next(part for part in parts if isinstance(part, Tensor))
+        return gate.mix(x, [part if isinstance(part, Tensor) else torch.zeros_like(reference) for part in parts])
+
+    def _make_gates(self, found: list[Fuse]) -> None:
+        self.gates = {
+            (fusion_key(fusion), path): Gate(0 if fusion.how == "weights" else site.in_features, len(fusion.children))
+            for fusion in found
+            for path, site in delta.sites(self.model).items()
+        }
+
+    def _block(self, tree: Tree | None) -> Any:
+        """The bottleneck part of a tree as a block of the adapters library."""
+        if tree is None:
+            return None
+        if isinstance(tree, Leaf):
+            if self.modules[tree.name].library is not bottleneck:
+                return None
+            if tree.weight != 1.0:
+                raise RecipeError(f"`{tree.name}` is a bottleneck and cannot be weighted", why="only deltas can")
+            return self.slots[tree.name]
+        parts = [part for child in _children(tree) if (part := self._block(child)) is not None]
+        if not parts:
+            return None
+        if not isinstance(tree, Fuse):
+            if len(parts) > 1:
+                self._check_stack(leaves(tree))
+            return bottleneck.stack(parts)
+        if any(not isinstance(part, str) for part in parts):
+            raise RecipeError(
+                "a fusion of stacked bottlenecks",
+                why="only the top of each stack would be mixed",
+                fix="fuse single modules, or merge a stack into one first",
+            )
+        block = bottleneck.fuse(self.model, parts, tree.how)
+        for path, layer in bottleneck.fusion_layers(self.model, parts).items():
+            if tree.how == "attention":
+                start_attention(layer)
+            elif not isinstance(layer, GateFusion):
+                width = 0 if tree.how == "weights" else self.base.width
+                bottleneck.replace_fusion(self.model, parts, path, GateFusion(Gate(width, len(parts))))
+        return block
+
+    def _check_stack(self, names: list[str]) -> None:
+        for name in names:
+            method = get_method(self.modules[name].method.name)
+            if not method.stacks:
+                raise RecipeError(
+                    f"`{method.name}` in a stack with another bottleneck",
+                    why="the library feeds one parallel bottleneck's output to the next without the hidden state",
+                    fix="use seq_bn or double_seq_bn, or a delta method for one of them",
+                )
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    def tensors(self, name: str) -> dict[str, nn.Parameter]:
+        """The parameters of one leaf by their stored names."""
+        found: dict[str, nn.Parameter] = self.modules[name].library.tensors(self.model, self.slots[name])
+        return found
+
+    def fusion_tensors(self) -> dict[str, nn.Parameter]:
+        """The parameters of all fusions of the active tree: '<fusion key>/<layer path>/<name>'."""
+        if self.tree is None:
+            return {}
+        found = {f"{key}/{path}/{name}": p for (key, path), gate in self.gates.items() for name, p in gate.named_parameters()}
+        for fusion in fusions(self.tree):
+            slots = [self.slots[name] for name in leaves(fusion) if self.modules[name].library is bottleneck]
+            for path, layer in bottleneck.fusion_layers(self.model, slots).items() if slots else ():
+                found |= {f"{fusion_key(fusion)}/{path}/{name}": value for name, value in layer.named_parameters()}
+        return found
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Every parameter that trains, by a name that is stable across processes."""
+        found = {f"{name}/{path}": p for name in sorted(self.train_names) for path, p in self.tensors(name).items()}
+        found |= {f"fusion/{name}": p for name, p in self.fusion_tensors().items() if p.requires_grad}
+        return found
+
+    def to(self, device: torch.device) -> None:
+        """Move the base, its modules and the fusions."""
+        self.model.to(device)
+        for gate in self.gates.values():
+            gate.to(device)
+
+    def train_mode(self, on: bool, *, base_dropout: bool = False) -> None:
+        """Dropout of the trained modules (and, if told, of the base) on or off."""
+        self.model.train(on and base_dropout)
+        if on and not base_dropout:
+            for name in self.train_names:
+                slot = self.slots[name]
+                for path, module in self.model.named_modules():
+                    if isinstance(module, nn.Dropout) and slot in path.split("."):
+                        module.train(True)
+
+    # -- execution --------------------------------------------------------------------------------------------------
+
+    def layers(self, batch: Batch, stop: int | None = None) -> Iterator[Tensor]:
+        """Hidden states (T, d) in fp32 after the embeddings and after each layer up to ``stop``, unpadded.
+
+        Nothing above ``stop`` is computed. Layer 0 is the embedding output, as in ``hidden_states`` of transformers.
+        """
+        embedded = self.model.embeddings(
+            input_ids=batch.ids[None],
+            # Explicit zeros: transformers' own buffer is too short for more than 514 tokens.
+            token_type_ids=torch.zeros_like(batch.ids)[None],
+            position_ids=batch.positions[None],
+        )
+        yield embedded[0].float()
+        hidden = embedded
+        for layer in self.model.encoder.layer[:stop]:
+            with PackedAttention(batch) as packed:
+                output = layer(hidden, None)
+            packed.check(1)
+            hidden = output[0] if isinstance(output, tuple) else output
+            yield hidden[0].float()
+
+    def encode(self, batch: Batch) -> Tensor:
+        """(T, d) hidden states of the last layer in fp32, unpadded."""
+        hidden = torch.empty(0)
+        for hidden in self.layers(batch):
+            pass
+        return hidden
+
+    def encode_padded(self, batch: Batch) -> Tensor:
+        """The same through the library's padded forward: the reference, and the way for what cannot be packed."""
+        width = int(batch.lengths.max())
+        index = batch.starts[:, None] + torch.arange(width, device=batch.ids.device)[None]
+        mask = torch.arange(width, device=batch.ids.device)[None] < batch.lengths[:, None]
+        ids = torch.where(mask, batch.ids[index.clamp(max=len(batch.ids) - 1)], self.base.pad_id)
+        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        flat = hidden.new_zeros(len(batch.ids), hidden.shape[-1])
+        return flat.index_copy(0, index[mask], hidden[mask]).float()
+
+    def encoder(self, packed: bool) -> Callable[[Batch], Tensor]:
+        """Packed or padded execution."""
+        return self.encode if packed else self.encode_padded
+
+
+def _children(tree: Tree) -> tuple[Tree, ...]:
+    if isinstance(tree, Merge):
+        raise RecipeError("a merge inside a live composition", why="merging makes a module first", fix="adapterstilts merge")
+    return () if isinstance(tree, (Leaf, Slot)) else tree.children
+
+
+def _is_plain_sum(tree: Tree) -> bool:
+    if isinstance(tree, Leaf):
+        return tree.weight == 1.0
+    return isinstance(tree, Stack) and all(_is_plain_sum(child) for child in tree.children)
+
+
+def fusions(tree: Tree) -> list[Fuse]:
+    """The fusions of a tree, outer before inner."""
+    inner = [fusion for child in _children(tree) for fusion in fusions(child)]
+    return [tree, *inner] if isinstance(tree, Fuse) else inner
+
+
+def fusion_key(fusion: Fuse) -> str:
+    """Names a fusion by what it mixes, so that its weights find their place in any larger tree."""
+    return hashlib.sha256(format_tree(fusion).encode()).hexdigest()[:12]

@@ -1,0 +1,345 @@
+"""Compositions as trees: what a user writes, ``stack({language}, fuse(a, 0.5*b, how=gate))``, and back. Torch-free.
+
+    expression := [weight "*"] name | "{language}" | operator "(" expression, ... [, how=NAME] [, weights=[..]] ")"
+
+The operators are stack, fuse and merge; ``base`` is the empty composition. The same tree can be written as a YAML
+mapping: ``{stack: [{language}, {fuse: [a, b], how: gate}]}``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from adapterstilts.errors import RecipeError
+
+OPERATORS = ("stack", "fuse", "merge")
+SLOTS = ("language",)
+FUSE_HOWS = ("gate", "weights", "attention")
+MERGE_HOWS = ("cat", "svd", "linear", "ties", "dare_ties", "dare_linear", "magnitude", "average")
+DEEPEST = 20
+
+_NAME = re.compile(r"[A-Za-z0-9_.+/-]+")
+_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z0-9_.+/-]+)|(?P<slot>\{[^{}]*\})|(?P<mark>[(),*=\[\]]))")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One module by name or hash; ``weight`` scales a weight delta."""
+
+    name: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not math.isfinite(self.weight):
+            raise RecipeError(f"the weight of `{self.name}` is {self.weight}", why="it must be a finite number")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place that is filled when the module is used: ``{language}``."""
+
+    name: str = "language"
+
+    def __post_init__(self) -> None:
+        if self.name not in SLOTS:
+            raise RecipeError(f"unknown slot `{{{self.name}}}`", why="the only slot is {language}", fix="{language}")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Children from the bottom to the top; without children, the bare base."""
+
+    children: tuple[Tree, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """A trained mixture of frozen modules: alpha by a gate on the input, by plain weights, or AdapterFusion."""
+
+    children: tuple[Tree, ...]
+    how: str = "gate"
+
+    def __post_init__(self) -> None:
+        _check_operator("fuse", self.children, self.how, FUSE_HOWS)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One new module made of several. ``how`` None: the family's default; ``weights`` None: those of the leaves."""
+
+    children: tuple[Tree, ...]
+    how: str | None = None
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_operator("merge", self.children, self.how, MERGE_HOWS)
+        if self.weights is not None and len(self.weights) != len(self.children):
+            raise RecipeError(f"merge of {len(self.children)} modules has {len(self.weights)} weights")
+        if not all(map(math.isfinite, self.weights or ())):
+            raise RecipeError("a weight of merge is not a finite number")
+
+
+Tree = Leaf | Slot | Stack | Fuse | Merge
+BASE = Stack()
+
+
+def check_name(name: str) -> None:
+    """Raise RecipeError unless ``name`` can name a module."""
+    if not _NAME.fullmatch(name) or name == "base":
+        why = "`base` is the empty composition" if name == "base" else "letters, digits and _ . + / - are allowed"
+        raise RecipeError(f"`{name}` cannot name a module", why=why)
+
+
+def _check_operator(name: str, children: tuple[Tree, ...], how: str | None, known: Sequence[str]) -> None:
+    if not children:
+        raise RecipeError(f"{name} without modules", fix=f"{name}(a, b)")
+    if BASE in children:
+        raise RecipeError(f"`base` inside {name}", why=f"the bare base is no module, it adds nothing to a {name}")
+    if how is not None and how not in known:
+        can = f"it can be {', '.join(known)}"
+        raise RecipeError(f"{name} has no how=`{how}`", why=can, fix=did_you_mean(how, known))
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str | None:
+    """A hint for a mistyped word, or None."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else None
+
+
+# -- text -> tree -----------------------------------------------------------------------------------------------------
+
+
+class _Parser:
+    """Recursive descent over the tokens of one text; every error names the column."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = list(self._split())
+        self.next = 0
+
+    def _split(self) -> Iterator[tuple[str, str, int]]:
+        position, end = 0, len(self.text.rstrip())
+        while position < end:
+            match = _TOKEN.match(self.text, position)
+            if match is None or match.lastgroup is None:
+                position += len(self.text[position:]) - len(self.text[position:].lstrip())
+                self.fail(f"unexpected `{self.text[position]}`", position)
+            yield match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)
+            position = match.end()
+        yield "end", "", end
+
+    def fail(self, what: str, column: int, fix: str | None = None) -> NoReturn:
+        raise RecipeError(f"{what} at column {column + 1} of `{self.text}`", fix=fix)
+
+    def take(self, mark: str) -> None:
+        kind, value, column = self.tokens[self.next]
+        if kind != "mark" or value != mark:
+            self.fail(f"expected `{mark}`, found {f'`{value}`' if value else 'the end'}", column)
+        self.next += 1
+
+    def sees(self, mark: str, ahead: int = 0) -> bool:
+        token = self.tokens[min(self.next + ahead, len(self.tokens) - 1)]
+        return token[0] == "mark" and token[1] == mark
+
+    def number(self) -> float:
+        kind, value, column = self.tokens[self.next]
+        try:
+            number = float(value) if kind == "name" else math.nan
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"expected a number, found `{value}`", column)
+        self.next += 1
+        return number
+
+    def expression(self, depth: int = 0) -> Tree:
+        kind, value, column = self.tokens[self.next]
+        if depth > DEEPEST:
+            self.fail(f"nested deeper than {DEEPEST}", column)
+        if kind == "slot":
+            self.next += 1
+            return self._made(lambda: Slot(value[1:-1].strip()), column)
+        if kind != "name":
+            self.fail(f"expected a module, found {f'`{value}`' if value else 'the end'}", column, "stack(a, b)")
+        if self.sees("*", 1):
+            weight = self.number()
+            self.take("*")
+            kind, name, place = self.tokens[self.next]
+            if kind != "name" or name == "base" or self.sees("(", 1):
+                self.fail("only a module can be weighted", place, "write the weight before the module's name")
+            self.next += 1
+            return Leaf(name, weight)
+        self.next += 1
+        if self.sees("("):
+            return self._operator(value, column, depth)
+        return BASE if value == "base" else Leaf(value)
+
+    def _operator(self, name: str, column: int, depth: int) -> Tree:
+        if name not in OPERATORS:
+            self.fail(f"unknown operator `{name}`", column, did_you_mean(name, OPERATORS) or "stack, fuse or merge")
+        self.take("(")
+        children: list[Tree] = []
+        options: dict[str, Any] = {}
+        while not self.sees(")"):
+            if self.sees("=", 1):
+                self._option(name, options)
+            else:
+                children.append(self.expression(depth + 1))
+            if not self.sees(")"):
+                self.take(",")
+        self.take(")")
+        return self._made(lambda: _build(name, children, options), column)
+
+    def _option(self, operator: str, options: dict[str, Any]) -> None:
+        _, key, column = self.tokens[self.next]
+        if key not in _OPTIONS[operator] or key in options:
+            takes = ", ".join(_OPTIONS[operator]) or "no options"
+            self.fail(f"{operator} cannot take `{key}=` here (it takes {takes})", column)
+        self.next += 1
+        self.take("=")
+        if key == "how":
+            kind, value, column = self.tokens[self.next]
+            if kind != "name":
+                self.fail("expected a name after how=", column)
+            options["how"] = value
+            self.next += 1
+            return
+        self.take("[")
+        numbers = []
+        while not self.sees("]"):
+            numbers.append(self.number())
+            if not self.sees("]"):
+                self.take(",")
+        self.take("]")
+        options["weights"] = tuple(numbers)
+
+    def _made(self, make: Callable[[], Tree], column: int) -> Tree:
+        try:
+            return make()
+        except RecipeError as error:
+            where = f"{error.what} at column {column + 1} of `{self.text}`"
+            raise RecipeError(where, why=error.why, fix=error.fix) from None
+
+
+_OPTIONS: Mapping[str, tuple[str, ...]] = {"stack": (), "fuse": ("how",), "merge": ("how", "weights")}
+
+
+def _build(operator: str, children: Sequence[Tree], options: Mapping[str, Any]) -> Tree:
+    if operator == "stack":
+        return Stack(tuple(children))
+    return Fuse(tuple(children), **options) if operator == "fuse" else Merge(tuple(children), **options)
+
+
+def parse(text: str) -> Tree:
+    """The tree of an expression.
+
+    Raises:
+        RecipeError: with the column in ``text`` and, for a mistyped operator, what was meant.
+    """
+    parser = _Parser(text)
+    tree = parser.expression()
+    kind, value, column = parser.tokens[parser.next]
+    if kind != "end":
+        parser.fail(f"unexpected `{value}` after the expression", column)
+    return tree
+
+
+def from_plain(value: Any, depth: int = 0) -> Tree:
+    """The tree of what YAML gives: an expression, or a mapping ``{stack: [..]}``.
+
+    Raises:
+        RecipeError: anything else, or a wrong key.
+    """
+    if isinstance(value, str):
+        return parse(value)
+    if depth > DEEPEST:
+        raise RecipeError(f"a composition nested deeper than {DEEPEST}")
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"`{value}` is no composition", fix="write a module's name, or stack(a, b), fuse(a, b)")
+    if len(value) == 1 and next(iter(value.values())) is None:  # YAML reads an unquoted {language} as a mapping
+        return Slot(str(next(iter(value))))
+    operators = [key for key in value if key in OPERATORS]
+    if len(operators) != 1:
+        key = str(next(iter(value), ""))
+        hint = did_you_mean(key, OPERATORS)
+        raise RecipeError(f"unknown operator `{key}`", why="one of stack, fuse, merge", fix=hint)
+    operator = operators[0]
+    options = {key: item for key, item in value.items() if key != operator}
+    for key in options:
+        if key not in _OPTIONS[operator]:
+            raise RecipeError(f"{operator} has no option `{key}`", fix=did_you_mean(str(key), _OPTIONS[operator]))
+    if not isinstance(value[operator], (list, tuple)):
+        raise RecipeError(f"{operator} needs a list of modules", fix=f"{{{operator}: [a, b]}}")
+    if "weights" in options:
+        try:
+            options["weights"] = tuple(float(number) for number in options["weights"])
+        except (TypeError, ValueError):
+            raise RecipeError("`weights` is no list of numbers") from None
+    if not isinstance(options.get("how", ""), str):
+        raise RecipeError(f"`how` of {operator} is no name")
+    return _build(operator, [from_plain(child, depth + 1) for child in value[operator]], options)
+
+
+# -- tree -> text, and walks ------------------------------------------------------------------------------------------
+
+
+def format_tree(tree: Tree, rename: Mapping[str, str] | None = None) -> str:
+    """The expression of a tree, its modules renamed if told; ``parse(format_tree(tree)) == tree``."""
+    if isinstance(tree, Leaf):
+        name = (rename or {}).get(tree.name, tree.name)
+        return name if tree.weight == 1.0 else f"{tree.weight!r}*{name}"
+    if isinstance(tree, Slot):
+        return f"{{{tree.name}}}"
+    if tree == BASE:
+        return "base"
+    parts = [format_tree(child, rename) for child in tree.children]
+    if isinstance(tree, Fuse) and tree.how != "gate":
+        parts.append(f"how={tree.how}")
+    if isinstance(tree, Merge):
+        parts += [f"how={tree.how}"] if tree.how is not None else []
+        parts += [f"weights=[{', '.join(map(repr, tree.weights))}]"] if tree.weights is not None else []
+    return f"{type(tree).__name__.lower()}({', '.join(parts)})"
+
+
+def leaves(tree: Tree) -> list[str]:
+    """The names of the modules, from the bottom up, each once. Slots are not among them."""
+    if isinstance(tree, Leaf):
+        return [tree.name]
+    if isinstance(tree, Slot):
+        return []
+    return list(dict.fromkeys(name for child in tree.children for name in leaves(child)))
+
+
+def map_leaves(tree: Tree, change: Callable[[Leaf], Tree]) -> Tree:
+    """The same tree with ``change(leaf)`` in the place of each leaf."""
+    if isinstance(tree, Leaf):
+        return change(tree)
+    if isinstance(tree, Slot):
+        return tree
+    return replace(tree, children=tuple(map_leaves(child, change) for child in tree.children))
+
+
+def has_slot(tree: Tree) -> bool:
+    """Whether something in it is bound only when it is used."""
+    if isinstance(tree, Leaf):
+        return False
+    return isinstance(tree, Slot) or any(has_slot(child) for child in tree.children)
+
+
+def simplify(tree: Tree) -> Tree:
+    """The shortest tree of the same meaning: nested stacks are flattened, a stack of one is that one."""
+    if isinstance(tree, (Leaf, Slot)):
+        return tree
+    children = tuple(simplify(child) for child in tree.children)
+    if not isinstance(tree, Stack):
+        return replace(tree, children=children)
+    flat: list[Tree] = []
+    for child in children:
+        flat.extend(child.children if isinstance(child, Stack) else [child])
+    return flat[0] if len(flat) == 1 else Stack(tuple(flat))

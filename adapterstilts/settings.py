@@ -1,0 +1,84 @@
+"""The settings a stage can be given: frozen, validated, torch-free. Recipe, plan, training and modules share them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 3e-5 as text; a learning rate should not need a dot to be a number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Float = Annotated[float, BeforeValidator(_number)]
+
+
+class Settings(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MixSettings(Settings):
+    """How tasks share the updates of a joint run.
+
+    ``proportional`` draws task m with p_m = min(n_m, cap)^(1/temperature) / sum (Raffel et al. 2020, section 3.5.2);
+    ``uniform`` draws every task alike. Each update holds examples of one task.
+    """
+
+    how: Literal["proportional", "uniform"] = "proportional"
+    cap: int | None = Field(None, gt=0)
+    temperature: Float = Field(1.0, gt=0)
+
+
+class TrainSettings(Settings):
+    """The schedule of one training stage. ``learning_rate: null`` takes the method's default."""
+
+    epochs: Float | None = Field(None, gt=0, description="passes over the (limited) training data; steps wins")
+    steps: int | None = Field(None, gt=0, description="updates; default 3 epochs")
+    batch: int = Field(32, gt=0, description="examples in one update")
+    tokens: int = Field(4096, gt=0, description="token budget of a micro-batch; memory, never the result")
+    learning_rate: Float | None = Field(None, gt=0)
+    head_learning_rate: Float | None = Field(None, gt=0, description="default: the module's")
+    warmup: Float = Field(0.1, ge=0, le=1, description="share of the steps")
+    weight_decay: Float = Field(0.01, ge=0, description="none on bias and LayerNorm")
+    clip: Float = Field(1.0, gt=0, description="largest gradient norm")
+    dropout: Float = Field(0.0, ge=0, lt=1, description="inside the trained modules and heads")
+    base_dropout: bool = Field(False, description="keep the frozen base's own dropout on")
+    evaluate: int = Field(0, ge=0, description="times English dev is scored during training; 0 = only at the end")
+    patience: int | None = Field(None, gt=0, description="stop after this many dev scores without gain")
+    select: Literal["best", "last"] = "last"
+    dev_limit: int = Field(500, gt=0, description="development examples scored per task")
+    checkpoints: int = Field(4, ge=0, description="resumable checkpoints written on the way")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen base; modules stay fp32")
+    packed: bool = Field(True, description="run tokens unpadded")
+    mix: MixSettings = MixSettings()
+
+    @model_validator(mode="after")
+    def _selection_needs_scores(self) -> TrainSettings:
+        if (self.patience or self.select == "best") and not self.evaluate:
+            raise ValueError("patience and select: best need evaluate: N (how often English dev is scored)")
+        return self
+
+
+class MethodSettings(Settings):
+    """A method by name with its own parameters; ``lora`` and ``{name: lora, r: 16}`` are both read."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and "parameters" not in value:
+            return {"name": value.get("name"), "parameters": {k: v for k, v in value.items() if k != "name"}}
+        return value

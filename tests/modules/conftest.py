@@ -1,0 +1,74 @@
+"""A small random base: two layers, real XLM-R architecture, norms and biases away from their initial values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adapterstilts.encoder.base import Base, load_base
+from adapterstilts.encoder.batch import Batch, collate
+from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.methods import resolve
+from adapterstilts.settings import MethodSettings
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
+
+    directory = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=97,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=66,
+        type_vocab_size=1,
+        pad_token_id=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    model = XLMRobertaForMaskedLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(directory, safe_serialization=True)
+    return directory
+
+
+@pytest.fixture
+def fresh_base(tiny_directory: Path) -> Callable[[], Base]:
+    return lambda: load_base(str(tiny_directory))
+
+
+def random_batch(seed: int = 0, lengths: tuple[int, ...] = (7, 3, 11, 7, 1)) -> Batch:
+    random = np.random.default_rng(seed)
+    rows = np.concatenate([[0], np.cumsum(lengths)])
+    ids = random.integers(4, 97, rows[-1]).astype(np.int32)
+    return collate(ids, rows, np.arange(len(lengths) + 1), {}, range(len(lengths)), pad_id=1)
+
+
+def method(name: str, **parameters: object) -> MethodSettings:
+    defaults = {"reduction": 4} if name.endswith("bn") else {"r": 4}
+    return resolve(MethodSettings(name=name, parameters={**defaults, **parameters}))
+
+
+def trained(base: Base, name: str, seed: int, **parameters: object) -> LeafWeights:
+    """A module whose tensors are random, as after training: nothing in it is zero."""
+    chosen = method(name, **parameters)
+    adapted = Adapted(base, {"x": LeafWeights(chosen)}, None)
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {path: p.shape for path, p in adapted.tensors("x").items()}
+    return LeafWeights(chosen, {path: torch.randn(shape, generator=generator) * 0.2 for path, shape in shapes.items()})
+
+
+@torch.no_grad()
+def hidden(adapted: Adapted, batch: Batch) -> torch.Tensor:
+    adapted.train_mode(False)
+    return adapted.encode(batch)
