@@ -98,6 +98,7 @@ def replace_fusion(model: nn.Module, slots: Sequence[str], path: str, layer: nn.
 
 def save(model: Any, slot: str, method: MethodSettings, directory: Path) -> None:
     """Write the module as plain adapters reads it (``load_adapter(directory, use_safetensors=True)``)."""
+    directory.mkdir(parents=True, exist_ok=True)
     model.save_adapter(str(directory), slot, with_head=False, use_safetensors=True)
 
 

@@ -4,7 +4,7 @@ Deltas (s B A per site):
     cat      ranks add up; exactly the weighted sum (the default)
     svd      the best approximation of the sum at a given rank
     linear   A and B mixed separately, as peft's `linear`: cheap, with cross terms
-    ties, dare_ties, dare_linear, magnitude_prune    on the full deltas (Yadav et al. 2023, arXiv 2306.01708; Yu et al. 2023,
+    ties, dare_ties, dare_linear, magnitude    on the full deltas (Yadav et al. 2023, arXiv 2306.01708; Yu et al. 2023,
              arXiv 2311.03099), then brought to the rank by svd
 Bottlenecks: the weighted average of parameters of equal shape (``average``), whatever ``how`` says for deltas.
 """
@@ -55,8 +55,9 @@ def merge(
         raise RecipeError("a merge of deltas and bottlenecks", why="they act at different places", fix="stack or fuse them")
     if families == {"bottleneck"}:
         return _average(modules, weights)
-    if how not in MERGE_HOWS:
-        raise RecipeError(f"deltas cannot be merged by `{how}`", why=f"known are {', '.join(MERGE_HOWS)}")
+    if how not in MERGE_HOWS or how == "average":
+        known = ", ".join(name for name in MERGE_HOWS if name != "average")
+        raise RecipeError(f"deltas cannot be merged by `{how}`", why=f"known are {known}")
     parts = [(w * scale, factors) for module, w in zip(modules, weights, strict=True) for scale, factors in _parts(module)]
     paths = sorted({path for _, factors in parts for path in factors})
     rank = int(parameters.get("rank") or max(a.shape[0] for _, factors in parts for a, _ in factors.values()))
@@ -114,7 +115,9 @@ def _site(how: str, parts: list[tuple[float, Tensor, Tensor]], exact: Factors, r
 def _library(how: str) -> Callable[[list[Tensor], Tensor, float], Tensor]:
     from peft.utils import merge_utils
 
-    function: Callable[[list[Tensor], Tensor, float], Tensor] = getattr(merge_utils, how)
+    function: Callable[[list[Tensor], Tensor, float], Tensor] = getattr(
+        merge_utils, {"magnitude": "magnitude_prune"}.get(how, how)
+    )
     return function
 
 
