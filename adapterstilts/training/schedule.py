@@ -35,8 +35,8 @@ class Schedule:
         """(share, indices of the examples in it) of one update. Each pass over a share is a fresh permutation."""
         share = int(self.shares[step])
         size = self.sizes[share]
-        begin = int(self.offsets[step]) * self.batch
-        positions = np.arange(begin, begin + min(self.batch, size))
+        batch = min(self.batch, size)  # a share smaller than a batch is drawn whole, not twice
+        positions = int(self.offsets[step]) * batch + np.arange(batch)
         parts = [
             _permutation(self.seed, share, int(epoch), size)[positions[positions // size == epoch] % size]
             for epoch in np.unique(positions // size)

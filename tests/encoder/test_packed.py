@@ -46,7 +46,7 @@ def test_packed_equals_padded(fresh_base, format, modules):  # type: ignore[no-u
         loss, units = head.loss(head(adapted.encoder(packed)(batch), batch), batch)
         (loss / units).backward()
         gradients = torch.cat([p.grad.flatten() for p in [*adapted.trainable().values(), *head.parameters()]])
-        found.append((float(loss), gradients))
+        found.append((float(loss.detach()), gradients))
     (loss, gradients), (loss_padded, padded) = found
     assert loss == pytest.approx(loss_padded, rel=1e-6)
     assert float((gradients - padded).norm() / padded.norm()) < 1e-5
