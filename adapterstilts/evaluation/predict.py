@@ -1,0 +1,54 @@
+"""Streaming prediction: the head's outputs per example, in order, without ever holding those of a whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adapterstilts.encoder.batch import by_length, collate, lengths_of
+from adapterstilts.modules.attach import Adapted
+
+CHUNK = 2048  # examples sorted together; outputs of one chunk are all that is held
+
+
+def outputs(
+    adapted: Adapted,
+    head: Any,
+    arrays: Any,
+    *,
+    limit: int | None = None,
+    tokens: int = 4096,
+    packed: bool = True,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[list[NDArray[np.float32]]]:
+    """The logits of each example's rows, as formats decode them, examples in their own order.
+
+    Args:
+        arrays: tokenised arrays (data/arrays.py).
+        limit: only the first examples.
+        tokens: budget of one forward pass.
+    """
+    encode = adapted.encoder(packed)
+    adapted.train_mode(False)
+    head.eval()
+    count = min(limit or len(arrays), len(arrays))
+    lengths = lengths_of(arrays.rows, arrays.examples)
+    for begin in range(0, count, CHUNK):
+        indices = np.arange(begin, min(begin + CHUNK, count))
+        chunk: dict[int, list[NDArray[np.float32]]] = {}
+        for part in by_length(lengths[indices], tokens):
+            batch = collate(
+                arrays.ids, arrays.rows, arrays.examples, arrays.fields, indices[part], pad_id=adapted.base.pad_id
+            ).to(adapted.model.device)
+            with torch.no_grad():
+                rows = [row.float().cpu().numpy() for row in head.outputs(head(encode(batch), batch), batch)]
+            for place, example in enumerate(indices[part]):
+                chunk[int(example)] = rows[int(batch.examples[place]) : int(batch.examples[place + 1])]
+            if progress is not None:
+                progress((begin + len(chunk)) / count)
+        yield from (chunk[int(example)] for example in indices)
+

@@ -1,0 +1,133 @@
+"""Mining translation pairs with a margin over the neighbourhood (Artetxe and Schwenk 2019; BUCC in LASER and XTREME).
+
+score(x, y) = margin(cos(x, y), (mean of the k nearest cosines of x + mean of those of y) / 2), for the k candidates of
+each side only. Source followed step by step: XTREME ``third_party/utils_retrieve.py`` (= LASER ``mine_bitexts``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterstilts.retrieval.search import Indices, Neighbours, Similarities
+
+Margin = Literal["ratio", "distance", "absolute"]
+Retrieval = Literal["max", "forward", "backward", "intersection"]
+Duplicates = Literal["drop", "expand"]
+Pair = tuple[str, str]
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The different sentences of a file: the row that stands for each in the embeddings, and the ids it maps to."""
+
+    rows: Indices
+    ids: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Pairs of positions among the different sentences, with their scores; in ``max`` mode the best first."""
+
+    source: Indices
+    target: Indices
+    scores: Scores
+
+
+def unify(lines: Sequence[Pair], duplicates: Duplicates = "drop") -> Lines:
+    """Collapse equal sentences of (id, text) lines; the embedding of the last occurrence stands for all.
+
+    ``drop`` (LASER, XTREME): lines are equal as they stand, and a sentence that occurs twice after strip() maps to no
+    id, so its pairs are lost. ``expand`` (jiant): lines are equal after strip(), and stand for all ids.
+    """
+    last: dict[str, int] = {}
+    ids: dict[str, list[str]] = {}
+    for row, (name, text) in enumerate(lines):
+        key = text.strip() if duplicates == "expand" else text
+        last[key] = row  # keeps the place of the first occurrence in the order
+        ids.setdefault(key, []).append(name)
+    rows = np.fromiter(last.values(), np.int64, len(last))
+    if duplicates == "expand":
+        return Lines(rows, tuple(map(tuple, ids.values())))
+    repeats = Counter(text.strip() for _, text in lines)
+    return Lines(rows, tuple(tuple(names) if repeats[text.strip()] == 1 else () for text, names in ids.items()))
+
+
+def margin_scores(neighbours: Neighbours, margin: Margin = "ratio") -> tuple[Scores, Scores]:
+    """The margin scores of the candidates: [n, k] for sources and [m, k'] for targets, beside their indices.
+
+    Where a ratio is undefined (0/0: vectors without length) the score is -inf, so the pair is never mined.
+    """
+    source_means = neighbours.similarities.mean(axis=1, dtype=np.float64)
+    target_means = neighbours.back_similarities.mean(axis=1, dtype=np.float64)
+
+    def score(similarities: Similarities, own: Scores, others: Scores) -> Scores:
+        cosines = similarities.astype(np.float64)
+        around = (own[:, None] + others) / 2
+        if margin == "absolute":
+            return cosines
+        if margin == "distance":
+            return cosines - around
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = cosines / around
+        return np.where(np.isnan(ratios), -np.inf, ratios)
+
+    forward = score(neighbours.similarities, source_means, target_means[neighbours.indices])
+    backward = score(neighbours.back_similarities, target_means, source_means[neighbours.back_indices])
+    return forward, backward
+
+
+def mine(
+    neighbours: Neighbours, *, margin: Margin = "ratio", retrieval: Retrieval = "max", minimum: float = 0.0
+) -> Mined:
+    """The best candidate of each side, joined as ``retrieval`` says.
+
+    ``forward``: the best target of each source; ``backward``: the best source of each target; ``intersection``: where
+    both agree; ``max``: both lists together, best score first, each sentence used once (greedy one-to-one), scores
+    above ``minimum`` only. Equal scores: forward before backward, then by position.
+    """
+    forward, backward = margin_scores(neighbours, margin)
+    sources, targets = np.arange(len(forward)), np.arange(len(backward))
+    best_targets = neighbours.indices[sources, forward.argmax(axis=1)]
+    best_sources = neighbours.back_indices[targets, backward.argmax(axis=1)]
+    if retrieval == "forward":
+        return Mined(sources, best_targets, forward.max(axis=1))
+    if retrieval == "backward":
+        return Mined(best_sources, targets, backward.max(axis=1))
+    if retrieval == "intersection":
+        both = best_sources[best_targets] == sources
+        return Mined(sources[both], best_targets[both], forward.max(axis=1)[both])
+    source = np.concatenate((sources, best_sources))
+    target = np.concatenate((best_targets, targets))
+    scores = np.concatenate((forward.max(axis=1), backward.max(axis=1)))
+    order = np.argsort(-scores, kind="stable")
+    order = order[_one_to_one(source[order], target[order], len(sources), len(targets))]
+    order = order[scores[order] > minimum]
+    return Mined(source[order], target[order], scores[order])
+
+
+def _one_to_one(source: Indices, target: Indices, n: int, m: int) -> NDArray[np.bool_]:
+    """Which pairs of a ranked list are kept when each sentence is used once: one walk down the list."""
+    source_free, target_free = bytearray(b"\1") * n, bytearray(b"\1") * m
+    kept = bytearray(len(source))
+    for place, (i, j) in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
+        if source_free[i] and target_free[j]:
+            source_free[i] = target_free[j] = 0
+            kept[place] = 1
+    return np.frombuffer(kept, np.bool_)
+
+
+def candidates(mined: Mined, source: Lines, target: Lines) -> dict[Pair, float]:
+    """Scores of the mined pairs by (source id, target id); pairs of sentences without an id are left out."""
+    found: dict[Pair, float] = {}
+    for i, j, score in zip(mined.source.tolist(), mined.target.tolist(), mined.scores.tolist(), strict=True):
+        for pair in product(source.ids[i], target.ids[j]):
+            found[pair] = max(score, found.get(pair, score))
+    return found
