@@ -42,7 +42,7 @@ def test_packed_equals_padded(fresh_base, format, modules):  # type: ignore[no-u
     for packed in (True, False):
         adapted = Adapted(fresh_base(), weights, tree, train=frozenset({list(modules)[-1]}))
         torch.manual_seed(7)
-        head = build_head(format, 32, 3, {"pool": "cls_mean"}, dropout=0.0)
+        head = build_head(format, 32, 3, pool="cls_mean")
         loss, units = head.loss(head(adapted.encoder(packed)(batch), batch), batch)
         (loss / units).backward()
         gradients = torch.cat([p.grad.flatten() for p in [*adapted.trainable().values(), *head.parameters()]])
@@ -56,7 +56,7 @@ def test_heads_score_each_row_whatever_the_company(fresh_base):  # type: ignore[
     adapted = Adapted(fresh_base(), {}, None)
     for format in FORMATS:
         batch = batch_for(format)
-        head = build_head(format, 32, 3, {}, dropout=0.0)
+        head = build_head(format, 32, 3)
         with torch.no_grad():
             together = head.outputs(head(adapted.encode(batch), batch), batch)
             for row, (start, length) in enumerate(zip(batch.starts.tolist(), batch.lengths.tolist(), strict=True)):
