@@ -20,6 +20,7 @@ from adapterstilts.encoder.packed import PackedAttention
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta
 from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, has_slot, leaves
+from adapterstilts.modules.kinds import KINDS
 from adapterstilts.modules.fusion import Gate, GateFusion, start_attention
 from adapterstilts.modules.methods import get_method
 from adapterstilts.settings import MethodSettings
@@ -95,7 +96,7 @@ class Adapted:
                     continue
                 digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
                 generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
-                weights.library.initialise(path, parameter, generator)
+                weights.library.initialise(weights.method, path, parameter, generator)
 
     def activate(
         self,
@@ -138,18 +139,20 @@ class Adapted:
         order = leaves(tree) if tree is not None else []
         present = [name for name in order if self.modules[name].library is delta]
         delta.activate(self.model, [self.slots[name] for name in present])
-        if present and tree is not None and not _is_plain_sum(tree):
+        plain = all(delta.is_plain(self.modules[name].method) for name in present)
+        if present and tree is not None and not (plain and _is_plain_sum(tree)):
             mixing = [f for f in fusions(tree) if any(self.modules[name].library is delta for name in leaves(f))]
             self._make_gates(mixing)
-            delta.compose(self.model, lambda path, site, x: self._delta(tree, path, site, x))
+            delta.compose(self.model, lambda path, site, x, wx: self._delta(tree, path, site, x, wx))
 
-    def _delta(self, tree: Tree, path: str, site: Any, x: Tensor) -> Any:
+    def _delta(self, tree: Tree, path: str, site: delta.Site, x: Tensor, wx: Tensor) -> Any:
+        """What a tree adds to W x at one site; 0 where none of its modules sits."""
         if isinstance(tree, Leaf):
             if self.modules[tree.name].library is not delta:
                 return 0
-            output = delta.delta(site, self.slots[tree.name], x)
+            output = site.delta(self.slots[tree.name], KINDS[self.modules[tree.name].method.name], x, wx)
             return 0 if output is None else output if tree.weight == 1.0 else output * tree.weight
-        parts = [self._delta(child, path, site, x) for child in _children(tree)]
+        parts = [self._delta(child, path, site, x, wx) for child in _children(tree)]
         if isinstance(tree, Stack):
             return sum(parts)
         if not any(isinstance(part, Tensor) for part in parts):
@@ -160,9 +163,11 @@ class Adapted:
 
     def _make_gates(self, found: list[Fuse]) -> None:
         self.gates = {
-            (fusion_key(fusion), path): Gate(0 if fusion.how == "weights" else site.in_features, len(fusion.children))
+            (fusion_key(fusion), path): Gate(
+                0 if fusion.how == "weights" else delta.Site(layers).in_features, len(fusion.children)
+            )
             for fusion in found
-            for path, site in delta.sites(self.model).items()
+            for path, layers in delta.sites(self.model).items()
         }
 
     def _block(self, tree: Tree | None) -> Any:

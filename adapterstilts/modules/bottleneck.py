@@ -50,7 +50,7 @@ def tensors(model: nn.Module, slot: str) -> dict[str, nn.Parameter]:
     return {n.replace(marker, "."): p for n, p in model.named_parameters() if marker in n}
 
 
-def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None:
+def initialise(method: MethodSettings, name: str, parameter: Tensor, generator: torch.Generator) -> None:
     """Down-projection N(0, 0.02), everything else zero: a fresh bottleneck is exactly the identity."""
     if "adapter_down" in name and name.endswith("weight"):
         parameter.normal_(0.0, 0.02, generator=generator)

@@ -1,7 +1,8 @@
-"""The weight-delta family through peft: W x + sum of deltas at linear sites. The only file that imports peft.
+"""The weight-delta family through peft: W x + sum of deltas at linear sites. Only here and in kinds peft is imported.
 
-peft sums active adapters, which is what ``stack`` means; a tree with a gate or weights gets its own forward at each
-site, on the instance, with peft's modules and files untouched.
+peft sums active LoRAs, which is what ``stack`` means, and its own forward is used for that. A tree with a gate, a
+weight or another kind of delta gets our forward at each site, on the instance; peft's modules and files stay as they
+are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from adapterstilts.errors import StoreError
+from adapterstilts.errors import RecipeError, StoreError
+from adapterstilts.modules.kinds import KINDS, PLAIN, Kind
 from adapterstilts.modules.methods import SITES
 from adapterstilts.settings import MethodSettings
 
@@ -35,65 +37,94 @@ def inject(model: nn.Module, slot: str, method: MethodSettings, dropout: float) 
         inject_adapter_in_model(_config(model, method, dropout), model, adapter_name=slot)
 
 
-def sites(model: nn.Module) -> dict[str, Any]:
-    """The peft layers of a model by module path."""
-    from peft.tuners.lora.layer import LoraLayer
+def sites(model: nn.Module) -> dict[str, list[Any]]:
+    """Path of each adapted linear layer -> its peft layers from the outermost in; kinds of peft nest."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-
-
-def tensors(model: nn.Module, slot: str) -> dict[str, nn.Parameter]:
-    """The parameters of one delta module: '<module path>.lora_A.weight' -> parameter."""
-    found = {}
-    for path, site in sites(model).items():
-        for part in ("lora_A", "lora_B"):
-            if slot in getattr(site, part):
-                found[f"{path}.{part}.weight"] = getattr(site, part)[slot].weight
+    found: dict[str, list[Any]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            found.setdefault(name.replace(".base_layer", ""), []).append(module)
     return found
 
 
-def initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    """peft's own initialisation (A Kaiming-uniform with a = sqrt 5, B zero) from our own generator."""
-    if ".lora_A." in name:
-        bound = 1 / math.sqrt(parameter.shape[1])
-        parameter.uniform_(-bound, bound, generator=generator)
-    else:
-        parameter.zero_()
+def tensors(model: nn.Module, slot: str) -> dict[str, nn.Parameter]:
+    """The parameters of one delta module by their names in plain peft: '<path>.lora_A.weight', '<path>.ia3_l'."""
+    found = {}
+    for path, layers in sites(model).items():
+        for layer in layers:
+            for container in layer.adapter_layer_names:
+                held = getattr(layer, container, {})
+                if slot not in held:
+                    continue
+                if isinstance(held[slot], nn.Parameter):
+                    found[f"{path}.{container}"] = held[slot]
+                else:
+                    # DoRA's magnitude is a module here and a bare tensor in the file.
+                    ending = "" if container == "lora_magnitude_vector" else ".weight"
+                    found[f"{path}.{container}{ending}"] = held[slot].weight
+    return found
+
+
+def initialise(method: MethodSettings, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    """Set a fresh parameter so that the module adds nothing yet."""
+    KINDS[method.name].initialise(name, parameter, generator)
 
 
 def activate(model: nn.Module, slots: list[str]) -> None:
-    """Make exactly these modules count, as a sum. Gradients are set by the caller afterwards."""
-    for site in sites(model).values():
-        site._active_adapter = slots
-        site._disable_adapters = not slots
-        site.__dict__.pop("forward", None)
+    """Make exactly these modules count, as peft composes them. Gradients are set by the caller afterwards."""
+    for layers in sites(model).values():
+        for layer in layers:
+            layer._active_adapter = slots
+            layer._disable_adapters = not slots
+            layer.__dict__.pop("forward", None)
 
 
-def compose(model: nn.Module, forward: Callable[[str, Any, Tensor], Tensor]) -> None:
-    """Replace peft's sum by ``base(x) + forward(path, site, x)`` at every site."""
-    for path, site in sites(model).items():
-        site.forward = _site_forward(path, site, forward)
+def is_plain(method: MethodSettings) -> bool:
+    """Whether peft's own forward composes this kind as a sum."""
+    return method.name in PLAIN
 
 
-def _site_forward(path: str, site: Any, forward: Callable[[str, Any, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def compose(model: nn.Module, forward: Callable[[str, Site, Tensor, Tensor], Any]) -> None:
+    """Replace peft's forward by ``W x + forward(path, site, x, W x)`` at every site."""
+    for path, layers in sites(model).items():
+        layers[0].forward = _site_forward(path, Site(layers), forward)
+
+
+class Site:
+    """One adapted linear layer with all modules that sit on it."""
+
+    def __init__(self, layers: list[Any]) -> None:
+        self.layers = layers
+        self.base = layers[-1].base_layer
+        self.in_features = int(self.base.in_features)
+
+    def delta(self, slot: str, kind: Kind, x: Tensor, base: Tensor) -> Tensor | None:
+        """What one module adds, or None where it does not sit."""
+        for layer in self.layers:
+            if slot in getattr(layer, kind.containers[0], {}):
+                return kind.delta(layer, slot, x, base)
+        return None
+
+
+def _site_forward(path: str, site: Site, forward: Callable[[str, Site, Tensor, Tensor], Any]) -> Callable[[Tensor], Tensor]:
     def composed(x: Tensor) -> Tensor:
-        result: Tensor = site.base_layer(x)
-        return (result + forward(path, site, x.float())).to(result.dtype)
+        result: Tensor = site.base(x)
+        return (result + forward(path, site, x.float(), result.float())).to(result.dtype)
 
     return composed
 
 
-def delta(site: Any, slot: str, x: Tensor) -> Tensor | None:
-    """scale * B A dropout(x) of one module at one site, or None where it does not sit."""
-    if slot not in site.lora_A:
-        return None
-    output: Tensor = site.lora_B[slot](site.lora_A[slot](site.lora_dropout[slot](x))) * site.scaling[slot]
-    return output
-
-
 def factors(directory: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """(A, scale * B) by module path of a stored delta module, without a model."""
+    """(A, scale * B) by module path of a stored LoRA, without a model.
+
+    Raises:
+        RecipeError: a delta that is no plain low-rank product (DoRA, IA3).
+    """
     config = json.loads((directory / CONFIG).read_text())
+    if config["peft_type"] != "LORA" or config.get("use_dora"):
+        name = "DoRA" if config.get("use_dora") else config["peft_type"]
+        raise RecipeError(f"a merge of {name}", why="its delta is no product of two factors", fix="stack or fuse it")
     alpha, rank = config["lora_alpha"], config["r"]
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     stored = read(directory)
@@ -137,19 +168,15 @@ def low_rank(rank: int, layers: list[int] | None, chosen: list[str]) -> MethodSe
     return MethodSettings(name="lora", parameters=parameters)
 
 
-def _config(model: nn.Module, method: MethodSettings, dropout: float) -> Any:
-    from peft import LoraConfig
-
+def _config(model: Any, method: MethodSettings, dropout: float) -> Any:
     chosen = method.parameters
-    count = len(model.encoder.layer)  # type: ignore[union-attr, arg-type]
-    layers = chosen["layers"] if chosen["layers"] is not None else list(range(count))
-    paths = [SITES[site].replace(".", r"\.") for site in chosen["sites"]]
+    layers = chosen["layers"] if chosen["layers"] is not None else list(range(len(model.encoder.layer)))
     numbers = "|".join(map(str, layers))
-    return LoraConfig(
-        r=int(chosen["r"]),
-        lora_alpha=chosen["alpha"],
-        use_rslora=method.name == "rslora",
-        lora_dropout=dropout,
-        target_modules=rf"(.*\.)?encoder\.layer\.({numbers})\.({'|'.join(paths)})",
-        bias="none",
-    )
+    paths = [SITES[site].replace(".", r"\.") for site in chosen["sites"]]
+
+    def expression(some: list[str]) -> str:
+        return rf"(.*\.)?encoder\.layer\.({numbers})\.({'|'.join(some)})"
+
+    inputs = [path for path in paths if path in (r"output\.dense", r"intermediate\.dense")]
+    # peft refuses an empty feed-forward list; a pattern that matches nothing says the same.
+    return KINDS[method.name].config(method, expression(paths), expression(inputs) if inputs else "^$", dropout)

@@ -55,7 +55,7 @@ def random_batch(seed: int = 0, lengths: tuple[int, ...] = (7, 3, 11, 7, 1)) -> 
 
 
 def method(name: str, **parameters: object) -> MethodSettings:
-    defaults = {"reduction": 4} if name.endswith("bn") else {"r": 4}
+    defaults = {"reduction": 4} if name.endswith("bn") else {} if name == "ia3" else {"r": 4}
     return resolve(MethodSettings(name=name, parameters={**defaults, **parameters}))
 
 

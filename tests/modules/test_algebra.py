@@ -11,7 +11,7 @@ from adapterstilts.modules.composition import Fuse, Leaf, Stack, parse
 
 from .conftest import hidden, method, random_batch, trained
 
-METHODS = ["lora", "rslora", "seq_bn", "double_seq_bn", "par_bn"]
+METHODS = ["lora", "rslora", "dora", "ia3", "seq_bn", "double_seq_bn", "par_bn"]
 BATCH = random_batch()
 
 
@@ -168,3 +168,20 @@ def test_impossible_trees_are_refused_with_a_reason(fresh_base, expression, part
     modules = {k: LeafWeights(method("seq_bn")) for k in "de"}
     with pytest.raises(RecipeError, match=part):
         Adapted(fresh_base(), modules, parse(expression))
+
+
+def test_deltas_of_all_kinds_add_up_in_any_order(fresh_base):  # type: ignore[no-untyped-def]
+    modules = {name: trained(fresh_base(), name, number) for number, name in enumerate(["lora", "dora", "ia3"])}
+    forward = run(fresh_base, modules, parse("stack(lora, dora, ia3)"))
+    assert close(run(fresh_base, modules, parse("stack(ia3, dora, lora)")), forward)
+    # At one site the sum is that of the single modules' deltas.
+    adapted = Adapted(fresh_base(), modules, parse("stack(lora, dora, ia3)"))
+    x = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(2))
+    path = "encoder.layer.0.attention.self.key"
+    outer = adapted.model.get_submodule(path)
+    parts = []
+    for name in modules:
+        alone = Adapted(fresh_base(), {name: modules[name]}, Leaf(name)).model.get_submodule(path)
+        base = alone.get_base_layer()(x)
+        parts.append(alone(x) - base)
+    torch.testing.assert_close(outer(x), base + sum(parts), atol=1e-5, rtol=1e-4)

@@ -30,7 +30,7 @@ def store(directory, fresh_base, weights, tree, own, parents=None, **options):  
     return module, hidden(adapted, BATCH)
 
 
-@pytest.mark.parametrize("name", ["lora", "rslora", "seq_bn", "double_seq_bn"])
+@pytest.mark.parametrize("name", ["lora", "rslora", "dora", "ia3", "seq_bn", "double_seq_bn"])
 def test_save_and_load_give_equal_outputs(fresh_base, tmp_path, name):  # type: ignore[no-untyped-def]
     module, before = store(tmp_path / "m", fresh_base, {"a": trained(fresh_base(), name, 1)}, Leaf("a"), "a")
     again = load_adapted(fresh_base(), read_module(tmp_path / "m", base="base-1"))
@@ -55,10 +55,11 @@ def test_a_composition_travels_as_one_directory(fresh_base, tmp_path, expression
         load_adapted(fresh_base(), module)
 
 
-def test_plain_peft_loads_a_delta_module(fresh_base, tmp_path):  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("name", ["lora", "rslora", "dora", "ia3"])
+def test_plain_peft_loads_a_delta_module(fresh_base, tmp_path, name):  # type: ignore[no-untyped-def]
     from peft import PeftModel
 
-    module, before = store(tmp_path / "m", fresh_base, {"a": trained(fresh_base(), "lora", 1)}, Leaf("a"), "a")
+    module, before = store(tmp_path / "m", fresh_base, {"a": trained(fresh_base(), name, 1)}, Leaf("a"), "a")
     plain = PeftModel.from_pretrained(fresh_base().model, str(tmp_path / "m" / "leaves" / module.trained)).eval()
     ids, mask = _padded(BATCH)
     with torch.no_grad():
