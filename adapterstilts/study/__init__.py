@@ -1,0 +1,1 @@
+"""Statistics over score rows: gains, intervals, paired tests, linguistic distance, published rows. No torch."""
