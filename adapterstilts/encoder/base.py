@@ -67,7 +67,9 @@ def load_base(ref: str, precision: Precision = "fp32") -> Base:
     kind = json.loads((directory / "config.json").read_text()).get("model_type")
     if kind not in ARCHITECTURES:
         raise DataError(
-            f"a base of type `{kind}`", where=str(directory / "config.json"), why=f"known are {', '.join(ARCHITECTURES)}"
+            f"a base of type `{kind}`",
+            where=str(directory / "config.json"),
+            why=f"known are {', '.join(ARCHITECTURES)}",
         )
     logging.set_verbosity_error()
     logging.disable_progress_bar()

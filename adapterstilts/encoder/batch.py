@@ -54,7 +54,7 @@ def collate(
     rows: NDArray[np.int64],
     examples: NDArray[np.int64],
     fields: Mapping[str, tuple[Level, NDArray[np.generic]]],
-    chosen: Sequence[int],
+    chosen: Sequence[int] | NDArray[np.int64],
     *,
     pad_id: int,
 ) -> Batch:

@@ -7,8 +7,7 @@ labelled tokens (tagging), masked tokens (masked_lm).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +124,9 @@ class SpanHead(TokenHead):
         for offset, rows, length in batch.groups:
             block = logits[offset : offset + rows * length].view(rows, length, 2)
             for side, target in ((0, starts), (1, ends)):
-                total = total + functional.cross_entropy(block[..., side], target[row : row + rows], reduction="sum") / 2
+                total = (
+                    total + functional.cross_entropy(block[..., side], target[row : row + rows], reduction="sum") / 2
+                )
             row += rows
         return total, len(batch.lengths)
 
@@ -148,22 +149,21 @@ class MaskedHead(nn.Module):
         return functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
 
     def outputs(self, logits: Tensor, batch: Batch) -> list[Tensor]:
-        # One value per row: the mean log-probability of its masked tokens, from which perplexity follows.
+        # Per row the log-probability of each masked token, from which perplexity follows.
         labels = batch.fields["label"]
-        position = torch.nonzero(labels != IGNORE)[:, 0]
-        scores = -functional.cross_entropy(logits, labels[position], reduction="none")
-        row = torch.bucketize(position, torch.sort(batch.starts).values, right=True) - 1
-        order = torch.argsort(batch.starts)
-        return [scores[row == int(torch.nonzero(order == r)[0, 0])] for r in range(len(batch.starts))]
+        scores = torch.full(labels.shape, float("nan"), device=logits.device)
+        chosen = labels != IGNORE
+        scores[chosen] = -functional.cross_entropy(logits, labels[chosen], reduction="none").float()
+        spans = zip(batch.starts.tolist(), batch.lengths.tolist(), strict=True)
+        return [row[~row.isnan()] for row in (scores[start : start + length] for start, length in spans)]
 
 
-def build_head(format: str, width: int, labels: int, settings: Mapping[str, Any], *, dropout: float) -> nn.Module:
+def build_head(format: str, width: int, labels: int, *, pool: str = "cls", dropout: float = 0.0) -> nn.Module:
     """The head of a format; masked_lm is built from its base instead (``MaskedHead``)."""
-    how = str(settings.get("pool", "cls"))
     if format == "classification":
-        return PooledHead(width, labels, pool=how, dropout=dropout)
+        return PooledHead(width, labels, pool=pool, dropout=dropout)
     if format == "multiple_choice":
-        return ChoiceHead(width, pool=how, dropout=dropout)
+        return ChoiceHead(width, pool=pool, dropout=dropout)
     if format == "tagging":
         return TokenHead(width, labels, dropout=dropout)
     if format == "span":

@@ -48,7 +48,9 @@ class PackedAttention(TorchFunctionMode):
         parts = []
         for offset, rows, length in self.groups:
             q, k, v = (
-                tensor[0, :, offset : offset + rows * length].unflatten(1, (rows, length)).transpose(0, 1)
+                tensor[0, :, offset : offset + rows * length]
+                .reshape(-1, rows, length, tensor.shape[-1])
+                .transpose(0, 1)
                 for tensor in (query, key, value)
             )
             # The bare function: inside the mode it would be intercepted again.

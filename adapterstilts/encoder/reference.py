@@ -68,7 +68,7 @@ def fingerprint(reference: Reference, sha256: Callable[[Path], str]) -> tuple[st
     if reference.directory is None:
         identity = f"hub:{reference.repository}@{reference.revision}"
         return identity, identity
-    files = sorted(reference.directory.glob("*.safetensors")) + [reference.directory / "config.json"]
+    files = [*sorted(reference.directory.glob("*.safetensors")), reference.directory / "config.json"]
     tokenizer = [path for name in TOKENIZER_FILES if (path := reference.directory / name).is_file()]
     if len(files) == 1:
         raise DataError(

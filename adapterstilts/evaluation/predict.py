@@ -51,4 +51,3 @@ def outputs(
             if progress is not None:
                 progress((begin + len(chunk)) / count)
         yield from (chunk[int(example)] for example in indices)
-

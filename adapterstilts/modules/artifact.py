@@ -58,7 +58,9 @@ class Module:
             place = self.directory / "leaves" / leaf
             if not place.is_dir():
                 raise StoreError(
-                    f"module `{leaf}` is missing below this one", where=str(self.directory), why="a child needs its parents"
+                    f"module `{leaf}` is missing below this one",
+                    where=str(self.directory),
+                    why="a child needs its parents",
                 )
             empty = LeafWeights(self.methods[leaf])
             found[leaf] = LeafWeights(self.methods[leaf], empty.library.read(place))
@@ -84,7 +86,9 @@ class Module:
         try:
             return load_file(self.directory / "fusion.safetensors")
         except Exception as error:
-            raise StoreError("the fusion's weights cannot be read", where=str(self.directory), why=str(error)) from error
+            raise StoreError(
+                "the fusion's weights cannot be read", where=str(self.directory), why=str(error)
+            ) from error
 
 
 def read_module(directory: Path, *, base: str | None = None) -> Module:

@@ -20,8 +20,8 @@ from adapterstilts.encoder.packed import PackedAttention
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta
 from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, has_slot, leaves
-from adapterstilts.modules.kinds import KINDS
 from adapterstilts.modules.fusion import Gate, GateFusion, start_attention
+from adapterstilts.modules.kinds import KINDS
 from adapterstilts.modules.methods import get_method
 from adapterstilts.settings import MethodSettings
 
@@ -48,7 +48,7 @@ class Adapted:
         modules: leaf name -> weights; every leaf of ``tree`` must be among them.
         tree: what is active; None is the bare base.
         train: names of the leaves whose parameters train.
-        fusion: stored mixtures of the tree's fusions; those that are not stored start even and train, unless nothing does.
+        fusion: stored mixtures of the tree's fusions; those not stored start even, and train when a leaf does.
         keep_fusion: stored mixtures stay as they are; False trains them too (a module that goes on training).
         seed: initialises fresh modules, each tensor by its own name, whatever the order of calls.
         dropout: inside the modules that train.
@@ -77,7 +77,9 @@ class Adapted:
         families = [get_method(weights.method.name).family for weights in modules.values()]
         if "bottleneck" in families:
             if self.model.dtype != torch.float32:
-                raise RecipeError("a bottleneck on a bf16 base", why="its norms mix precisions", fix="set train.precision: fp32")
+                raise RecipeError(
+                    "a bottleneck on a bf16 base", why="its norms mix precisions", fix="set train.precision: fp32"
+                )
             bottleneck.prepare(self.model)
         for family in ("bottleneck", "delta"):
             for name, weights in modules.items():
@@ -114,7 +116,9 @@ class Adapted:
         self.train_names = train
         self.gates = {}
         if tree is not None and has_slot(tree):
-            raise RecipeError("a composition with an open {language} slot", why="it is bound when the module is evaluated")
+            raise RecipeError(
+                "a composition with an open {language} slot", why="it is bound when the module is evaluated"
+            )
         for name in leaves(tree) if tree is not None else []:
             if name not in self.modules:
                 raise RecipeError(f"the composition names `{name}`, which is not attached")
@@ -157,6 +161,7 @@ class Adapted:
             return sum(parts)
         if not any(isinstance(part, Tensor) for part in parts):
             return 0
+        assert isinstance(tree, Fuse)  # slots are bound and merges made before a tree is activated
         gate = self.gates[fusion_key(tree), path]
         reference = next(part for part in parts if isinstance(part, Tensor))
         return gate.mix(x, [part if isinstance(part, Tensor) else torch.zeros_like(reference) for part in parts])
@@ -223,7 +228,9 @@ class Adapted:
         """The parameters of all fusions of the active tree: '<fusion key>/<layer path>/<name>'."""
         if self.tree is None:
             return {}
-        found = {f"{key}/{path}/{name}": p for (key, path), gate in self.gates.items() for name, p in gate.named_parameters()}
+        found = {
+            f"{key}/{path}/{name}": p for (key, path), gate in self.gates.items() for name, p in gate.named_parameters()
+        }
         for fusion in fusions(self.tree):
             slots = [self.slots[name] for name in leaves(fusion) if self.modules[name].library is bottleneck]
             for path, layer in bottleneck.fusion_layers(self.model, slots).items() if slots else ():
@@ -276,9 +283,7 @@ class Adapted:
 
     def encode(self, batch: Batch) -> Tensor:
         """(T, d) hidden states of the last layer in fp32, unpadded."""
-        hidden = torch.empty(0)
-        for hidden in self.layers(batch):
-            pass
+        *_, hidden = self.layers(batch)
         return hidden
 
     def encode_padded(self, batch: Batch) -> Tensor:
@@ -287,7 +292,7 @@ class Adapted:
         index = batch.starts[:, None] + torch.arange(width, device=batch.ids.device)[None]
         mask = torch.arange(width, device=batch.ids.device)[None] < batch.lengths[:, None]
         ids = torch.where(mask, batch.ids[index.clamp(max=len(batch.ids) - 1)], self.base.pad_id)
-        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         flat = hidden.new_zeros(len(batch.ids), hidden.shape[-1])
         return flat.index_copy(0, index[mask], hidden[mask]).float()
 
@@ -298,7 +303,9 @@ class Adapted:
 
 def _children(tree: Tree) -> tuple[Tree, ...]:
     if isinstance(tree, Merge):
-        raise RecipeError("a merge inside a live composition", why="merging makes a module first", fix="adapterstilts merge")
+        raise RecipeError(
+            "a merge inside a live composition", why="merging makes a module first", fix="adapterstilts merge"
+        )
     return () if isinstance(tree, (Leaf, Slot)) else tree.children
 
 

@@ -93,7 +93,8 @@ def fusion_layers(model: nn.Module, slots: Sequence[str]) -> dict[str, nn.Module
 
 def replace_fusion(model: nn.Module, slots: Sequence[str], path: str, layer: nn.Module) -> None:
     """Put another fusion module (same call) at one layer."""
-    model.get_submodule(path).adapter_fusion_layer[",".join(slots)] = layer  # type: ignore[union-attr, operator]
+    holder: Any = model.get_submodule(path)
+    holder.adapter_fusion_layer[",".join(slots)] = layer
 
 
 def save(model: Any, slot: str, method: MethodSettings, directory: Path) -> None:
@@ -115,7 +116,9 @@ def read(directory: Path) -> dict[str, Tensor]:
         slot = json.loads((directory / CONFIG).read_text())["name"]
         stored = load_file(path)
     except Exception as error:
-        raise StoreError("a weight file that cannot be read", where=str(path), why=str(error).splitlines()[0]) from error
+        raise StoreError(
+            "a weight file that cannot be read", where=str(path), why=str(error).splitlines()[0]
+        ) from error
     return {name.replace(f".adapters.{slot}.", "."): tensor for name, tensor in stored.items()}
 
 

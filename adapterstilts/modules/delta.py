@@ -107,7 +107,9 @@ class Site:
         return None
 
 
-def _site_forward(path: str, site: Site, forward: Callable[[str, Site, Tensor, Tensor], Any]) -> Callable[[Tensor], Tensor]:
+def _site_forward(
+    path: str, site: Site, forward: Callable[[str, Site, Tensor, Tensor], Any]
+) -> Callable[[Tensor], Tensor]:
     def composed(x: Tensor) -> Tensor:
         result: Tensor = site.base(x)
         return (result + forward(path, site, x.float(), result.float())).to(result.dtype)
@@ -158,7 +160,9 @@ def read(directory: Path) -> dict[str, Tensor]:
     try:
         stored = load_file(path)
     except Exception as error:
-        raise StoreError("a weight file that cannot be read", where=str(path), why=str(error).splitlines()[0]) from error
+        raise StoreError(
+            "a weight file that cannot be read", where=str(path), why=str(error).splitlines()[0]
+        ) from error
     return {name.removeprefix(PREFIX): tensor for name, tensor in stored.items()}
 
 

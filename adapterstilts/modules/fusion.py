@@ -30,7 +30,7 @@ class Gate(nn.Module):
 
     def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
         """Weighted sum of the modules' outputs, each (..., d)."""
-        alpha = self(x)
+        alpha: Tensor = self(x)
         mixed = outputs[0] * alpha[..., 0:1]
         for index, output in enumerate(outputs[1:], start=1):
             mixed = mixed + output * alpha[..., index : index + 1]
@@ -46,7 +46,7 @@ class GateFusion(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, residual: Tensor, **_: Any) -> Tensor:
         """query (1, T, d), value (1, T, modules, d), residual (1, T, d) -> (1, T, d)."""
-        alpha = self.gate(query)
+        alpha: Tensor = self.gate(query)
         return (alpha.unsqueeze(-1) * value).sum(dim=2) + residual
 
 

@@ -82,7 +82,8 @@ def _ia3_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
     change = layer.ia3_l[slot].flatten() - 1.0
     if not layer.is_feedforward:
         return base * change
-    return functional.linear(x * change, layer.get_base_layer().weight.to(x.dtype))
+    weight: Tensor = layer.get_base_layer().weight
+    return functional.linear(x * change, weight.to(x.dtype))
 
 
 def _ones(name: str, parameter: Tensor, generator: torch.Generator) -> None:

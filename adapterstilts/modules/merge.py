@@ -52,13 +52,17 @@ def merge(
     """
     families = set().union(*(family(module) for module in modules))
     if len(families) > 1:
-        raise RecipeError("a merge of deltas and bottlenecks", why="they act at different places", fix="stack or fuse them")
+        raise RecipeError(
+            "a merge of deltas and bottlenecks", why="they act at different places", fix="stack or fuse them"
+        )
     if families == {"bottleneck"}:
         return _average(modules, weights)
     if how not in MERGE_HOWS or how == "average":
         known = ", ".join(name for name in MERGE_HOWS if name != "average")
         raise RecipeError(f"deltas cannot be merged by `{how}`", why=f"known are {known}")
-    parts = [(w * scale, factors) for module, w in zip(modules, weights, strict=True) for scale, factors in _parts(module)]
+    parts = [
+        (w * scale, factors) for module, w in zip(modules, weights, strict=True) for scale, factors in _parts(module)
+    ]
     paths = sorted({path for _, factors in parts for path in factors})
     rank = int(parameters.get("rank") or max(a.shape[0] for _, factors in parts for a, _ in factors.values()))
     total = sum(max(a.shape[0] for a, _ in factors.values()) for _, factors in parts)
@@ -73,7 +77,7 @@ def merge(
         squared_error += _distance((a, b), exact) ** 2
         squared_norm += _distance(exact, None) ** 2
     method = _method(paths, total if how == "cat" else rank)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for path, (a, b) in result.items():
         tensors |= {f"{path}.lora_A.weight": a, f"{path}.lora_B.weight": b}
     error = math.sqrt(squared_error / squared_norm) if squared_norm else 0.0
@@ -100,7 +104,9 @@ def _site(how: str, parts: list[tuple[float, Tensor, Tensor]], exact: Factors, r
         return _truncate(exact, rank)
     if how == "linear":
         if len({a.shape for _, a, _ in parts}) > 1:
-            raise RecipeError("a linear merge of unequal ranks", why="A and B are added element by element", fix="how: cat")
+            raise RecipeError(
+                "a linear merge of unequal ranks", why="A and B are added element by element", fix="how: cat"
+            )
         roots = [math.copysign(math.sqrt(abs(w)), w) for w, _, _ in parts]
         a = sum(abs(root) * part[1] for root, part in zip(roots, parts, strict=True))
         b = sum(root * part[2] for root, part in zip(roots, parts, strict=True))
@@ -149,7 +155,11 @@ def _distance(one: Factors, other: Factors | None) -> float:
 
 def _method(paths: Sequence[str], rank: int) -> MethodSettings:
     layers = sorted({int(path.split("layer.")[1].split(".")[0]) for path in paths})
-    chosen = [site for site, inner in SITES.items() if any(path.endswith(f"{layer}.{inner}") for path in paths for layer in layers)]
+    chosen = [
+        site
+        for site, inner in SITES.items()
+        if any(path.endswith(f"{layer}.{inner}") for path in paths for layer in layers)
+    ]
     return delta.low_rank(rank, layers, chosen)
 
 
@@ -157,11 +167,15 @@ def _average(modules: Sequence[Module], weights: Sequence[float]) -> Merged:
     loaded = []
     for module in modules:
         if not isinstance(module.tree, Leaf):
-            raise RecipeError("an average of stacked bottlenecks", why="only single ones have equal places", fix="fuse them")
+            raise RecipeError(
+                "an average of stacked bottlenecks", why="only single ones have equal places", fix="fuse them"
+            )
         loaded.append(module.weights()[module.tree.name])
     first = loaded[0]
     if any(other.method != first.method for other in loaded):
-        raise RecipeError("an average of unequal bottlenecks", why="their shapes differ", fix="train them with one method")
+        raise RecipeError(
+            "an average of unequal bottlenecks", why="their shapes differ", fix="train them with one method"
+        )
     tensors: dict[str, Tensor] = {}
     for name in first.tensors or {}:
         parts = [w * other.tensors[name] for w, other in zip(weights, loaded, strict=True) if other.tensors]

@@ -47,8 +47,10 @@ METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("lora", "delta", "low-rank update W + s B A", 3e-4, _DELTA, "Hu et al. 2021, arXiv 2106.09685"),
-        Method("rslora", "delta", "LoRA scaled by alpha / sqrt(r)", 3e-4, _DELTA, "Kalajdzievski 2023, arXiv 2312.03732"),
-        Method("dora", "delta", "LoRA on the direction, with a trained magnitude", 3e-4, _DELTA, "Liu et al. 2024, arXiv 2402.09353"),
+        Method("rslora", "delta", "LoRA scaled by alpha / sqrt(r)", 3e-4, _DELTA,
+               "Kalajdzievski 2023, arXiv 2312.03732"),
+        Method("dora", "delta", "LoRA on the direction, with a trained magnitude", 3e-4, _DELTA,
+               "Liu et al. 2024, arXiv 2402.09353"),
         Method("ia3", "delta", "one factor per key, value and feed-forward channel", 3e-3,
                {"sites": ("key", "value", "output"), "layers": None}, "Liu et al. 2022, arXiv 2205.05638"),
         Method("seq_bn", "bottleneck", "bottleneck behind the feed-forward block", 1e-4, _BOTTLENECK,

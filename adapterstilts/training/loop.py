@@ -30,10 +30,14 @@ from adapterstilts.training.schedule import Schedule, checkpoints, learning_rate
 class Tokenised(Protocol):
     """Tokenised arrays (data/arrays.py), as far as training needs them."""
 
-    ids: NDArray[np.int32]
-    rows: NDArray[np.int64]
-    examples: NDArray[np.int64]
-    fields: Mapping[str, tuple[Level, NDArray[Any]]]
+    @property
+    def ids(self) -> NDArray[np.int32]: ...
+    @property
+    def rows(self) -> NDArray[np.int64]: ...
+    @property
+    def examples(self) -> NDArray[np.int64]: ...
+    @property
+    def fields(self) -> Mapping[str, tuple[Level, NDArray[Any]]]: ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def fit(
     Raises:
         StageFailed: the loss is not a number.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator  # type: ignore[import-untyped]
 
     accelerator = Accelerator()
     device = accelerator.device
@@ -98,28 +102,32 @@ def fit(
     optimizer = _optimizer(parameters, settings, learning_rate)
     save_at, score_at = checkpoints(len(schedule), settings.checkpoints), moments(len(schedule), settings.evaluate)
     state = checkpoint.resume(work, parameters, optimizer)
+    _mode(adapted, heads, True, settings)
 
     for step in range(state.step, len(schedule)):
         factor = learning_rate_factor(step, len(schedule), settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        adapted.train_mode(True, base_dropout=settings.base_dropout)
-        for head in heads.values():
-            head.train()
         torch.manual_seed(_stream(seed, step))
         share, indices = schedule.examples(step)
-        loss = _gradients(adapted, heads[shares[share].head], shares[share], indices, settings, (seed, step), accelerator)
+        loss = _gradients(
+            adapted, heads[shares[share].head], shares[share], indices, settings, (seed, step), accelerator
+        )
         norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             raise StageFailed(
-                f"the loss became {loss} at step {step + 1}", why="the learning rate is too high", fix="lower train.learning_rate"
+                f"the loss became {loss} at step {step + 1}",
+                why="the learning rate is too high",
+                fix="lower train.learning_rate",
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.metrics.append({"step": step + 1, "loss": loss, "head": shares[share].head, "share": share})
         state.step = step + 1
         if state.step in score_at:
-            _score(adapted, heads, parameters, state, score)
+            _mode(adapted, heads, False, settings)
+            _keep_best(parameters, state, score())
+            _mode(adapted, heads, True, settings)
             if settings.patience and state.since_best >= settings.patience:
                 break
         if state.step in save_at and accelerator.is_main_process:
@@ -131,9 +139,7 @@ def fit(
             for name, parameter in parameters.items():
                 parameter.copy_(state.best_tensors[name])
     losses = [row["loss"] for row in state.metrics if "loss" in row]
-    adapted.train_mode(False)
-    for head in heads.values():
-        head.eval()
+    _mode(adapted, heads, False, settings)
     return Fit(state.step, _tail(losses), has_converged(losses), state.best, tuple(state.metrics))
 
 
@@ -182,22 +188,23 @@ def _optimizer(
             rate = (settings.head_learning_rate or learning_rate) if heads else learning_rate
             if chosen:
                 groups.append(
-                    {"params": chosen, "base_lr": rate, "lr": rate, "weight_decay": settings.weight_decay if decay else 0.0}
+                    {
+                        "params": chosen,
+                        "base_lr": rate,
+                        "lr": rate,
+                        "weight_decay": settings.weight_decay if decay else 0.0,
+                    }
                 )
     return torch.optim.AdamW(groups, eps=1e-8)
 
 
-def _score(
-    adapted: Adapted,
-    heads: Mapping[str, nn.Module],
-    parameters: Mapping[str, nn.Parameter],
-    state: checkpoint.State,
-    score: Callable[[], float],
-) -> None:
-    adapted.train_mode(False)
+def _mode(adapted: Adapted, heads: Mapping[str, nn.Module], training: bool, settings: TrainSettings) -> None:
+    adapted.train_mode(training, base_dropout=settings.base_dropout)
     for head in heads.values():
-        head.eval()
-    value = score()
+        head.train(training)
+
+
+def _keep_best(parameters: Mapping[str, nn.Parameter], state: checkpoint.State, value: float) -> None:
     state.metrics.append({"step": state.step, "dev": value})
     if state.best is None or value > state.best:
         state.best, state.since_best = value, 0
@@ -225,4 +232,3 @@ def has_converged(losses: Sequence[float]) -> bool:
     fifth = len(losses) // 5
     first, before, last = (float(np.mean(losses[a:b])) for a, b in ((0, fifth), (-2 * fifth, -fifth), (-fifth, None)))
     return before - last <= 0.1 * max(first - last, 1e-9) or last < 0.02
-

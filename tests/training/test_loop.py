@@ -42,7 +42,7 @@ def run(fresh_base, work, *, stop=None, steps=24, **changes):  # type: ignore[no
     settings = TrainSettings(**{"steps": steps, "batch": 8, "dropout": 0.2, "checkpoints": 5, "learning_rate": 3e-3, **changes})
     adapted = Adapted(fresh_base(), {"a": LeafWeights(method("lora"))}, Leaf("a"), train=frozenset("a"), dropout=0.2, seed=1)
     torch.manual_seed(5)
-    heads = {"c": build_head("classification", 32, 3, {}, dropout=0.2), "t": build_head("tagging", 32, 3, {}, dropout=0.2)}
+    heads = {"c": build_head("classification", 32, 3, dropout=0.2), "t": build_head("tagging", 32, 3, dropout=0.2)}
     shares = [share("classification", "c", 1), share("tagging", "t", 2, 20)]
     schedule = make_schedule([40, 20], settings, seed=2)
     scores = iter(np.sin(np.arange(100)))
@@ -77,7 +77,7 @@ def test_the_token_budget_does_not_change_the_update(fresh_base, format):  # typ
     for options in ({"tokens": 16}, {"tokens": 64}, {"tokens": 4096}, {"tokens": 64, "packed": False}):
         adapted = Adapted(fresh_base(), {"a": trained(fresh_base(), "lora", 1)}, Leaf("a"), train=frozenset("a"))
         torch.manual_seed(5)
-        head = build_head(format, 32, 3, {}, dropout=0.0)
+        head = build_head(format, 32, 3)
         settings = TrainSettings(**options)
         loss = _gradients(adapted, head, share(format, "h", 1), np.arange(13), settings, (0, 0), Accelerator())
         gradients = torch.cat([p.grad.flatten() for p in [*adapted.trainable().values(), *head.parameters()]])

@@ -1,0 +1,1 @@
+"""What the command line does, as functions: the verbs call these and nothing else. No click, nothing printed."""

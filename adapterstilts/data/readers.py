@@ -1,0 +1,240 @@
+"""One reader per file format, not per task. Each yields rows with the file's own column names and file:line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from adapterstilts.data.conllu import read_conllu
+from adapterstilts.errors import DataError
+from adapterstilts.tasks.formats.base import Row
+
+Options = Mapping[str, Any]
+Reader = Callable[[Path, Options], Iterator[Row]]
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+csv.field_size_limit(2**31 - 1)
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, text without its line end). Only \\n ends a line: texts hold U+2028 and U+0085.
+
+    Raises:
+        DataError: a line that is not UTF-8, with file:line.
+    """
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if number == 1:
+                if raw.startswith(UTF16_MARKS):
+                    raise DataError("the file is UTF-16", where=str(path), fix=f"iconv -f UTF-16 -t UTF-8 {path.name}")
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield number, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    "not UTF-8",
+                    where=f"{path}:{number}",
+                    why=f"byte 0x{raw[error.start]:02x} at column {error.start + 1}; maybe the file mixes encodings",
+                    fix=f"iconv -f LATIN1 -t UTF-8 {path.name}, or repair the line",
+                ) from error
+
+
+def read_tsv(path: Path, options: Options) -> Iterator[Row]:
+    """Tab-separated. Options: ``quoting`` (none | csv), ``header`` (true | list of names | null: positions),
+    ``skip_short`` (QQP's official file has lines cut in half, which everybody leaves out).
+
+    XTREME writes XNLI and PAWS-X with csv quoting: read without, every quote in them stays doubled.
+    """
+    yield from _table(path, options, "\t", str(options.get("quoting", "none")))
+
+
+def read_csv(path: Path, options: Options) -> Iterator[Row]:
+    """Comma-separated with csv quoting; options as for tsv, plus ``delimiter``."""
+    yield from _table(path, {"header": True, **options}, str(options.get("delimiter", ",")), "csv")
+
+
+def _table(path: Path, options: Options, delimiter: str, quoting: str) -> Iterator[Row]:
+    header = options.get("header")
+    names = [str(name) for name in header] if isinstance(header, list | tuple) else None
+    fewest = int(options.get("fewest", len(names) if names else 0))
+    for number, cells in _quoted(path, delimiter) if quoting == "csv" else _plain(path, delimiter):
+        if header is True and names is None:
+            names = cells
+            fewest = int(options.get("fewest", len(names)))
+            continue
+        if not cells or cells == [""] or (options.get("skip_short") and len(cells) < fewest):
+            continue
+        if len(cells) < fewest or (names is not None and len(cells) > len(names)):
+            raise DataError(
+                f"{len(cells)} columns, {len(names) if names else fewest} expected",
+                where=f"{path}:{number}",
+                why="a line end or delimiter inside a field, or another file format",
+                fix="check the line; quoted fields need `options: {quoting: csv}`",
+            )
+        keys = names if names is not None else [str(i) for i in range(len(cells))]
+        yield Row(dict(zip(keys, cells, strict=False)), f"{path}:{number}")
+
+
+def _plain(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in lines_of(path):
+        yield number, line.split(delimiter)
+
+
+def _quoted(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader((f"{line}\n" for _, line in lines_of(path)), delimiter=delimiter, strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError("broken csv quoting", where=f"{path}:{first}", why=str(error)) from error
+        yield first, cells
+
+
+def read_jsonl(path: Path, options: Options) -> Iterator[Row]:
+    """One JSON object per line."""
+    for number, line in lines_of(path):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise DataError("a line that is no JSON", where=f"{path}:{number}", why=str(error)) from error
+        if not isinstance(values, dict):
+            raise DataError("a line that is no JSON object", where=f"{path}:{number}", why=f"found {line[:60]}")
+        yield Row(values, f"{path}:{number}")
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads("\n".join(line for _, line in lines_of(path)))
+    except json.JSONDecodeError as error:
+        raise DataError("not readable as JSON", where=f"{path}:{error.lineno}", why=error.msg) from error
+
+
+def read_json(path: Path, options: Options) -> Iterator[Row]:
+    """A JSON list of objects, or an object that holds one under ``key``."""
+    plain = _json(path)
+    items = plain.get(options.get("key", "data")) if isinstance(plain, dict) else plain
+    if not isinstance(items, list):
+        raise DataError("no list of objects", where=str(path), why=f"found {type(plain).__name__}")
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise DataError("an item that is no object", where=f"{path}: item {index}")
+        yield Row(item, f"{path}: item {index}")
+
+
+def read_squad(path: Path, options: Options) -> Iterator[Row]:
+    """SQuAD JSON (v1.1, v2.0 and their kin): one row per question with its context."""
+    plain = _json(path)
+    if not isinstance(plain, dict) or not isinstance(plain.get("data"), list):
+        raise DataError("no SQuAD file", where=str(path), why="it has no list `data`", fix="maybe `reader: jsonl`")
+    for number, article in enumerate(plain["data"]):
+        try:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    values = {**question, "context": paragraph["context"], "title": article.get("title", "")}
+                    values.setdefault("answers", [])
+                    yield Row(values, f"{path}: question {question['id']}")
+        except (KeyError, TypeError) as error:
+            raise DataError(f"article {number} lacks {error}", where=str(path), why="not in SQuAD's form") from error
+
+
+def read_copa_xml(path: Path, options: Options) -> Iterator[Row]:
+    """COPA's XML: premise, choice1, choice2, question (cause | effect), label (1 | 2)."""
+    try:
+        items = ElementTree.fromstring("\n".join(line for _, line in lines_of(path))).iter("item")
+    except ElementTree.ParseError as error:
+        raise DataError("not readable as XML", where=f"{path}:{error.position[0]}", why=error.msg) from error
+    for item in items:
+        texts = {tag: (item.findtext(tag) or "").strip() for tag in ("p", "a1", "a2")}
+        values = {
+            "id": item.get("id"),
+            "premise": texts["p"],
+            "choice1": texts["a1"],
+            "choice2": texts["a2"],
+            "question": item.get("asks-for"),
+            "label": item.get("most-plausible-alternative"),
+        }
+        yield Row(values, f"{path}: item {item.get('id')}")
+
+
+def read_conll(path: Path, options: Options) -> Iterator[Row]:
+    """One token per line, blank line between sentences.
+
+    Options: ``word`` and ``tag`` (positions, 0 and 1), ``comments`` (lines that start with it are skipped; none by
+    default: # can be a word), ``strip_prefix`` (WikiANN writes ``lang:token``; the text up to the first colon goes).
+    A file with one column has no tags.
+    """
+    word, tag = int(options.get("word", 0)), int(options.get("tag", 1))
+    comment, strip = options.get("comments"), bool(options.get("strip_prefix", False))
+    words: list[str] = []
+    tags: list[str] = []
+    first = 0
+    for number, line in lines_of(path):
+        if not line.strip():
+            if words:
+                yield Row(_sentence(words, tags, f"{path}:{first}"), f"{path}:{first}")
+            words, tags = [], []
+            continue
+        if comment and line.startswith(comment):
+            continue
+        columns = line.split("\t")
+        first = first if words else number
+        token = columns[word] if word < len(columns) else ""
+        if not token:
+            raise DataError(f"no word in column {word}", where=f"{path}:{number}", why=f"the line is {line[:60]!r}")
+        words.append(token.partition(":")[2] or token if strip else token)
+        if tag < len(columns):
+            tags.append(columns[tag].strip())
+    if words:
+        yield Row(_sentence(words, tags, f"{path}:{first}"), f"{path}:{first}")
+
+
+def _sentence(words: list[str], tags: list[str], where: str) -> dict[str, Any]:
+    if tags and len(tags) != len(words):
+        raise DataError(f"{len(words)} words but {len(tags)} tags", where=where, why="a line without its tag")
+    return {"words": words, "tags": tags or None}
+
+
+def read_conllu_file(path: Path, options: Options) -> Iterator[Row]:
+    """CoNLL-U by XTREME's rules (see conllu.py)."""
+    yield from read_conllu(path, lines_of(path), options)
+
+
+def read_lines(path: Path, options: Options) -> Iterator[Row]:
+    """One text per line; blank lines are skipped."""
+    for number, line in lines_of(path):
+        if line.strip():
+            yield Row({"text": line}, f"{path}:{number}")
+
+
+def read_pairs(path: Path, options: Options) -> Iterator[Row]:
+    """BUCC's id<TAB>text and id<TAB>id files."""
+    for number, line in lines_of(path):
+        first, tab, second = line.partition("\t")
+        if not line.strip():
+            continue
+        if not tab or not second.strip():
+            raise DataError("no id<TAB>text", where=f"{path}:{number}", why=f"the line is {line[:60]!r}")
+        yield Row({"id": first, "text": second}, f"{path}:{number}")
+
+
+READERS: dict[str, Reader] = {
+    "tsv": read_tsv,
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "squad": read_squad,
+    "copa_xml": read_copa_xml,
+    "conll": read_conll,
+    "conllu": read_conllu_file,
+    "lines": read_lines,
+    "pairs": read_pairs,
+}

@@ -1,0 +1,1 @@
+"""Who runs stages: this process or a local pool."""

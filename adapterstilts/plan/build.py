@@ -1,0 +1,271 @@
+"""A recipe's bases, seeds, modules, arms and targets written out as stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from adapterstilts.errors import RecipeError
+from adapterstilts.modules.composition import BASE, Leaf, Merge, Slot, Tree, format_tree, leaves, map_leaves, simplify
+from adapterstilts.modules.methods import get_method, resolve
+from adapterstilts.plan.bases import base_refs
+from adapterstilts.plan.data import Data
+from adapterstilts.plan.graph import Cell, Plan, in_order, make_stage
+from adapterstilts.plan.used import Used, find_used, instance
+from adapterstilts.recipe.facts import Facts, default_how, facts_of, merge_tree, module_facts
+from adapterstilts.recipe.problems import raise_all
+from adapterstilts.recipe.schema import Arm, Evaluate, ModuleEntry, Recipe, Retrieve, Target
+from adapterstilts.recipe.validate import validate
+from adapterstilts.settings import TrainSettings
+from adapterstilts.stages.specs import BaseRef, EvaluateSpec, MergeSpec, RetrieveSpec, Spec, TaskShare, TrainSpec
+from adapterstilts.store import Store
+from adapterstilts.tasks.registry import TaskRegistry
+
+RANDOM_MERGES = ("dare_ties", "dare_linear")
+
+
+def make_plan(recipe: Recipe, tasks: TaskRegistry, store: Store, *, prefix: str | None = None) -> Plan:
+    """Expand a recipe into stages, each once, parents first.
+
+    Args:
+        prefix: of the names that the modules get in the store; default the recipe's name and a slash.
+
+    Raises:
+        InvalidRecipe: cross references or compositions that cannot be. DataError: data that is not there, all of it.
+    """
+    bases = base_refs(recipe, store)
+    used = find_used(recipe, store, bases)
+    raise_all([*used.problems, *validate(recipe, tasks, used.facts)], recipe.name)
+    data = Data(recipe, tasks, store)
+    builder = _Builder(recipe, data, used)
+    for base in bases:
+        for seed in recipe.seeds:
+            _World(builder, base, seed).expand()
+    data.finish()
+    names = builder.names(f"{recipe.name}/" if prefix is None else prefix)
+    stages = in_order(builder.stages.values())
+    return Plan(recipe.name, stages, tuple(builder.cells), names, tuple(data.warnings), recipe.text)
+
+
+class _Builder:
+    """What all bases and seeds share: the stages so far, the data, the facts."""
+
+    def __init__(self, recipe: Recipe, data: Data, used: Used) -> None:
+        self.recipe, self.data, self.used = recipe, data, used
+        self.facts = module_facts(recipe, used.facts)
+        self.stages = data.stages
+        self.cells: list[Cell] = []
+        self.made: dict[tuple[str, str, int], str] = {}  # (module, base, seed) -> hash
+
+    def add(self, kind: str, spec: Spec, parents: Mapping[str, str], label: str) -> str:
+        stage = make_stage(kind, spec, parents, label)
+        self.stages.setdefault(stage.hash, stage)
+        return stage.hash
+
+    def names(self, prefix: str) -> dict[str, str]:
+        """Plain names when there is one base and one seed, else with /base/seed behind."""
+        several = len(self.recipe.bases) * len(self.recipe.seeds) > 1
+        return {
+            f"{prefix}{name}" + (instance(base, seed) if several else ""): hash
+            for (name, base, seed), hash in self.made.items()
+            if not self.recipe.modules[name].use
+        }
+
+
+class _World:
+    """One base and one seed."""
+
+    def __init__(self, builder: _Builder, base: BaseRef, seed: int) -> None:
+        self.all, self.base, self.seed = builder, base, seed
+        self.recipe, self.data = builder.recipe, builder.data
+        self.place = f"{base.ref} seed {seed}"
+        self.lifted: set[str] = set()  # hashes of merges that were written inside an expression
+
+    def expand(self) -> None:
+        for name in self.recipe.modules:
+            self.module(name)
+        for target_name, target in self.recipe.targets.items():
+            for arm_name, arm in self.recipe.arms.items():
+                if arm.targets is None or target_name in arm.targets:
+                    self._target(target_name, target, arm_name, arm)
+        for number, scores in enumerate(self.recipe.evaluate):
+            for task in scores.tasks:
+                self._evaluate(("evaluate", number), scores, task)
+        for number, search in enumerate(self.recipe.retrieve):
+            for task in search.tasks:
+                self._retrieve(("retrieve", number), search, task)
+
+    # -- modules ------------------------------------------------------------------------------------------------------
+
+    def module(self, name: str) -> str:
+        """The hash of a module of the recipe, its stage added when it is the first to ask."""
+        key = (name, self.base.ref, self.seed)
+        if key not in self.all.made:
+            self.all.made[key] = self._module(name, self.recipe.modules[name])
+        return self.all.made[key]
+
+    def _module(self, name: str, entry: ModuleEntry) -> str:
+        if entry.use:
+            return self.all.used.hash(name, self.base, self.seed)
+        if entry.merge:
+            return self._merge(merge_tree(entry), entry.parameters, f"merge {name} {self.place}")
+        mix = self._mix(entry, ("modules", name))
+        settings = self.recipe.settings(entry.settings)
+        return self._train(entry, mix, settings, self.all.facts[name], f"train {name} {self.place}")
+
+    def _mix(self, entry: ModuleEntry | Arm, steps: tuple[str, ...]) -> dict[str, TaskShare]:
+        shares: dict[str, TaskShare] = {}
+        general = entry.limit if isinstance(entry, ModuleEntry) else None
+        for index, item in enumerate(entry.train):
+            for task, language in self.data.training(item):
+                key = f"{task}/{language}"
+                if key in shares:
+                    where = self.recipe.where(*steps, "train", index)
+                    raise RecipeError(f"`{key}` is trained on twice", where=where, fix="name it once")
+                shares[key] = TaskShare(key=key, task=task, limit=item.limit or general)
+        return shares
+
+    def _train(
+        self,
+        entry: ModuleEntry | Arm,
+        mix: Mapping[str, TaskShare],
+        settings: TrainSettings,
+        facts: Facts,
+        label: str,
+    ) -> str:
+        parents = self.data.trained_on(self.base, list(mix.values()), bool(settings.evaluate))
+        start = self.module(entry.continue_) if entry.continue_ else None
+        below = self._bound(entry.on, parents)
+        if start is not None:
+            parents["start"] = start
+        if settings.learning_rate is None and facts.method is not None:
+            # The default is written out: a changed default must change the hash.
+            settings = settings.model_copy(update={"learning_rate": get_method(facts.method.name).learning_rate})
+        spec = TrainSpec(
+            base=self.base,
+            method=None if start else resolve(entry.method or self.recipe.method),
+            below=below,
+            start=start,
+            mix=tuple(mix.values()),
+            settings=settings,
+            seed=self.seed,
+            overrides={s.task: self.recipe.tasks[s.task] for s in mix.values() if s.task in self.recipe.tasks},
+        )
+        return self.all.add("train", spec, parents, label)
+
+    def _bound(self, tree: Tree, parents: dict[str, str]) -> str | None:
+        """An expression over hashes; the modules in it become parents. None for the bare base."""
+        bound = simplify(
+            map_leaves(self._lifted(simplify(tree)), lambda leaf: Leaf(self._hash(leaf.name), leaf.weight))
+        )
+        if bound == BASE:
+            return None
+        for hash in leaves(bound):
+            parents[f"module:{hash}"] = hash
+        return format_tree(bound)
+
+    def _hash(self, name: str) -> str:
+        return name if name in self.lifted else self.module(name)
+
+    def _lifted(self, tree: Tree) -> Tree:
+        """The tree with every inner merge made a stage of its own."""
+        if isinstance(tree, Merge):
+            hash = self._merge(tree, {}, f"{format_tree(tree)} {self.place}")
+            self.lifted.add(hash)
+            return Leaf(hash)
+        if isinstance(tree, (Leaf, Slot)):
+            return tree
+        return replace(tree, children=tuple(map(self._lifted, tree.children)))
+
+    def _merge(self, tree: Merge, parameters: Mapping[str, Any], label: str) -> str:
+        parts = [child for child in tree.children if isinstance(child, Leaf)]
+        names = tuple(part.name for part in parts)
+        how = tree.how or default_how(names, self.all.facts)
+        even = 1.0 / len(parts) if how == "average" else 1.0
+        weights = tree.weights or tuple(part.weight * even for part in parts)
+        hashes = tuple(self.module(name) for name in names)
+        spec = MergeSpec(
+            base=self.base,
+            how=how,
+            of=hashes,
+            weights=weights,
+            parameters=dict(parameters),
+            seed=self.seed if how in RANDOM_MERGES else 0,
+        )
+        return self.all.add("merge", spec, {f"module:{hash}": hash for hash in hashes}, label)
+
+    # -- what is measured ---------------------------------------------------------------------------------------------
+
+    def _target(self, target_name: str, target: Target, arm_name: str, arm: Arm) -> None:
+        steps = ("targets", target_name)
+        task = self.data.spec(target.task)
+        own = self.data.training_task(task)
+        language = self.data.english(own)
+        key = f"{own.name}/{language}"
+        mix = {key: TaskShare(key=key, task=own.name, limit=target.limit)}
+        for extra, share in self._mix(arm, ("arms", arm_name)).items():
+            mix.setdefault(extra, share)
+        settings = self.recipe.settings(target.train, arm.settings)
+        facts = facts_of(self.recipe, arm, self.all.facts)
+        label = f"{target_name} by {arm_name} {self.place}"
+        module = self._train(arm, mix, settings, facts, f"train {label}")
+        languages = self.data.languages(target.languages, task, [target.split], (*steps, "languages"))
+        stage = self._scores(module, target.task, target.split, languages, target.test_limit, label)
+        self._cell(arm_name, target.task, stage, target_name, "evaluate")
+
+    def _evaluate(self, steps: tuple[str | int, ...], entry: Evaluate, task: str) -> None:
+        languages = self.data.languages(entry.languages, self.data.spec(task), [entry.split], (*steps, "languages"))
+        for name in entry.modules:
+            module = None if name == "base" else self.module(name)
+            label = f"{task} with {name} {self.place}"
+            stage = self._scores(module, task, entry.split, languages, entry.limit, label)
+            self._cell(name, task, stage, task, "evaluate")
+
+    def _scores(
+        self, module: str | None, task: str, split: str, languages: Sequence[str], limit: int | None, label: str
+    ) -> str:
+        parents = {f"data:{code}": self.data.prepared(self.base, task, code, split) for code in languages}
+        if module is not None:
+            parents["module"] = module
+        spec = EvaluateSpec(
+            base=self.base,
+            module=module,
+            task=task,
+            split=split,
+            languages=tuple(languages),
+            limit=limit,
+            overrides=self.recipe.tasks.get(task, {}),
+        )
+        return self.all.add("evaluate", spec, parents, f"evaluate {label}")
+
+    def _retrieve(self, steps: tuple[str | int, ...], entry: Retrieve, task: str) -> None:
+        spec = self.data.spec(task)
+        splits = [split for split in ("dev", "test") if split in spec.splits]
+        languages = self.data.languages(entry.languages, spec, splits, (*steps, "languages"))
+        data = {
+            f"data:{code}:{split}": self.data.prepared(self.base, task, code, split)
+            for code in languages
+            for split in splits
+        }
+        for name in entry.modules:
+            module = None if name == "base" else self.module(name)
+            retrieve = RetrieveSpec(
+                base=self.base,
+                module=module,
+                task=task,
+                languages=tuple(languages),
+                layers=entry.layers,
+                pooling=entry.pooling,
+                neighbours=entry.neighbours,
+                margin=entry.margin,
+                limit=entry.limit,
+                overrides=self.recipe.tasks.get(task, {}),
+            )
+            parents = data if module is None else {**data, "module": module}
+            place = self.base.ref if module is None else self.place
+            stage = self.all.add("retrieve", retrieve, parents, f"retrieve {task} with {name} {place}")
+            self._cell(name, task, stage, task, "retrieve")
+
+    def _cell(self, arm: str, task: str, stage: str, target: str, kind: str) -> None:
+        self.all.cells.append(Cell(self.base.ref, arm, self.seed, task, stage, target, kind))

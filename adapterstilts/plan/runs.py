@@ -1,0 +1,138 @@
+"""Run folders: runs/<recipe>/<plan id>/ with what was planned, readable by people and by workers.
+
+recipe.json   the recipe as resolved        plan.json    stages, cells, names
+stages/<hash>.json   one stage each: a worker needs nothing but the hash
+links/<label>        the artifacts that are done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adapterstilts.errors import StoreError
+from adapterstilts.plan.graph import Cell, Plan, Stage, State
+from adapterstilts.store import Store, write_text
+
+LOOK_BACK = 10  # earlier runs that are searched for stale labels
+
+
+def record(plan: Plan, store: Store) -> Path:
+    """Write the run folder of a plan; the same plan has the same folder.
+
+    Raises:
+        StoreError: the disk is full.
+    """
+    folder = store.runs / plan.recipe / plan.id
+    (folder / "stages").mkdir(parents=True, exist_ok=True)
+    for stage in plan.stages:
+        path = folder / "stages" / f"{stage.hash}.json"
+        if not path.exists():
+            write_text(path, json.dumps(stage.to_plain(), ensure_ascii=False))
+    write_text(folder / "recipe.json", plan.text or "{}")
+    plain = {
+        "schema": 1,
+        "recipe": plan.recipe,
+        "stages": [{"hash": stage.hash, "kind": stage.kind, "label": stage.label} for stage in plan.stages],
+        "cells": [asdict(cell) for cell in plan.cells],
+        "names": dict(plan.names),
+        "warnings": list(plan.warnings),
+    }
+    write_text(folder / "plan.json", json.dumps(plain, ensure_ascii=False, indent=1))
+    return folder
+
+
+def link(plan: Plan, store: Store, stage: Stage) -> None:
+    """Link a done stage into the run folder, and let the names that stand for it say so."""
+    for name, hash in plan.names.items():
+        if hash == stage.hash:
+            store.names.set(name, hash)
+    place = store.runs / plan.recipe / plan.id / "links" / re.sub(r"[^A-Za-z0-9_.+-]+", "_", stage.label)
+    target = os.path.relpath(store.path(stage.hash), place.parent)
+    if place.is_symlink() and os.readlink(place) == target:
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(target)
+
+
+def runs_of(store: Store, recipe: str | None = None) -> list[Path]:
+    """Run folders, the newest first; of one recipe, or of all."""
+    found = store.runs.glob(f"{recipe or '*'}/*/plan.json")
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def load_plan(store: Store, run: str) -> Plan:
+    """The plan of a run, by recipe name (its newest run), ``recipe/id`` or id.
+
+    Raises:
+        StoreError: no such run.
+    """
+    for folder in runs_of(store):
+        if run in (folder.name, folder.parent.name, f"{folder.parent.name}/{folder.name}"):
+            plain = _read(folder / "plan.json")
+            stages = [_read(folder / "stages" / f"{stage['hash']}.json") for stage in plain["stages"]]
+            return Plan(
+                plain["recipe"],
+                tuple(map(Stage.from_plain, stages)),
+                tuple(Cell(**cell) for cell in plain["cells"]),
+                plain["names"],
+                tuple(plain["warnings"]),
+                (folder / "recipe.json").read_text(encoding="utf-8"),
+            )
+    known = ", ".join(dict.fromkeys(folder.parent.name for folder in runs_of(store))) or "none"
+    raise StoreError(
+        f"no run `{run}`", where=str(store.runs), why=f"there are runs of {known}", fix="adapterstilts run"
+    )
+
+
+def load_stage(store: Store, hash: str) -> Stage:
+    """Rebuild a stage from its hash alone, from a run folder or from the manifest of its artifact.
+
+    Raises:
+        StoreError: no run of this store planned it.
+    """
+    for path in store.runs.glob(f"*/*/stages/{hash}.json"):
+        return Stage.from_plain(_read(path))
+    if store.has(hash):
+        return Stage.from_plain(store.manifest(hash))
+    raise StoreError(f"no stage {hash[:12]}", where=str(store.runs), why="no run planned it", fix="adapterstilts plan")
+
+
+def states(plan: Plan, store: Store) -> dict[str, State]:
+    """hash -> hit, stale or missing.
+
+    Stale: missing, and an earlier run of this recipe made the same label with another hash: something it depends on
+    changed since.
+    """
+    found: dict[str, State] = {}
+    earlier: dict[str, set[str]] | None = None
+    for stage in plan.stages:
+        if store.has(stage.hash):
+            found[stage.hash] = "hit"
+            continue
+        if earlier is None:
+            earlier = earlier_labels(store, plan.recipe)
+        others = earlier.get(stage.label, set()) - {stage.hash}
+        found[stage.hash] = "stale" if any(store.has(hash) for hash in others) else "missing"
+    return found
+
+
+def earlier_labels(store: Store, recipe: str) -> dict[str, set[str]]:
+    """label -> hashes in the last runs of a recipe."""
+    found: dict[str, set[str]] = {}
+    for folder in runs_of(store, recipe)[:LOOK_BACK]:
+        for stage in _read(folder / "plan.json")["stages"]:
+            found.setdefault(stage["label"], set()).add(stage["hash"])
+    return found
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError("a run folder cannot be read", where=str(path), why=str(error)) from None

@@ -1,0 +1,90 @@
+"""Modules that a recipe takes from the store (``use:``) instead of making them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterstilts.errors import RecipeError, StoreError
+from adapterstilts.modules.composition import BASE, parse
+from adapterstilts.recipe.facts import Facts, merged, trained
+from adapterstilts.recipe.problems import placed
+from adapterstilts.recipe.schema import Recipe
+from adapterstilts.settings import MethodSettings
+from adapterstilts.stages.specs import BaseRef
+from adapterstilts.store import Store
+
+
+@dataclass
+class Used:
+    """What was found: facts by module name, hashes by (module, base, seed), and what is wrong."""
+
+    facts: dict[str, Facts] = field(default_factory=dict)
+    hashes: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    problems: list[RecipeError] = field(default_factory=list)
+
+    def hash(self, name: str, base: BaseRef, seed: int) -> str:
+        """The artifact that a module of the recipe stands for."""
+        return self.hashes[name, base.ref, seed]
+
+
+def instance(base: str, seed: int) -> str:
+    """What follows a module's name when it was trained on several bases or with several seeds."""
+    return f"/{base.strip('./').replace('/', '-').replace('@', '-')}/seed{seed}"
+
+
+def find_used(recipe: Recipe, store: Store, bases: Sequence[BaseRef]) -> Used:
+    """Resolve every ``use:`` by its name with /base/seed behind, its plain name, or its hash."""
+    used = Used()
+    for name, entry in recipe.modules.items():
+        if not entry.use:
+            continue
+        where = recipe.where("modules", name, "use")
+        for base in bases:
+            for seed in recipe.seeds:
+                try:
+                    exact = store.names.get(entry.use + instance(base.ref, seed))
+                    hash = exact or store.resolve(entry.use)
+                    manifest = store.manifest(hash)
+                    used.facts[name] = stored_facts(store, hash)
+                except StoreError as error:
+                    used.problems.append(placed(error, where))
+                    continue
+                used.hashes[name, base.ref, seed] = hash
+                other = _other_base(manifest, base)
+                if other:
+                    used.problems.append(RecipeError(f"`{entry.use}` cannot be used here", where=where, why=other))
+    return used
+
+
+def _other_base(manifest: dict[str, Any], base: BaseRef) -> str | None:
+    if manifest["kind"] not in ("train", "merge"):
+        return f"it is the result of {manifest['kind']}, not a module"
+    own = manifest["spec"]["base"]
+    if own["fingerprint"] == base.fingerprint:
+        return None
+    return f"it is a module of another base: {own['ref']} ({own['fingerprint'][:12]}), not {base.ref}"
+
+
+def stored_facts(store: Store, hash: str) -> Facts:
+    """What is known of a stored module, from its manifest and those it was made from.
+
+    Raises:
+        StoreError: it or one of them is not there.
+    """
+    manifest = store.manifest(hash)
+    spec = manifest["spec"]
+    if manifest["kind"] == "merge":
+        return merged(tuple(spec["of"]), spec["how"], {part: stored_facts(store, part) for part in spec["of"]})
+    tasks = frozenset(share["task"] for share in spec.get("mix", ()))
+    if spec.get("start"):
+        start = stored_facts(store, spec["start"])
+        return Facts(start.families, start.method, start.shape, tasks, start.below)
+    if spec.get("method") is None:
+        raise StoreError(f"artifact {hash[:12]} is no module", where=str(store.path(hash)))
+    on = parse(spec["below"]) if spec.get("below") else BASE
+    known = {
+        name: stored_facts(store, name) for role, name in manifest["parents"].items() if role.startswith("module:")
+    }
+    return trained(MethodSettings.model_validate(spec["method"]), on, tasks, known)

@@ -1,0 +1,218 @@
+"""What is known of a module before it exists, and which compositions its family makes impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from adapterstilts.errors import RecipeError
+from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, leaves
+from adapterstilts.modules.methods import Family, get_method, resolve
+from adapterstilts.recipe.schema import Arm, ModuleEntry, Recipe
+from adapterstilts.settings import MethodSettings
+from adapterstilts.tasks.spec import split_task
+
+Shape = Literal["single", "stack", "fuse"]
+_CALLED = {"delta": "a weight delta", "bottleneck": "a bottleneck"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One module. ``families`` has two members for a stack of both; ``method`` is None when it is not one method."""
+
+    families: frozenset[Family]
+    method: MethodSettings | None = None
+    shape: Shape = "single"
+    tasks: frozenset[str] = frozenset()
+    below: frozenset[str] = frozenset()
+
+
+def trained(method: MethodSettings, on: Tree, tasks: frozenset[str], known: Mapping[str, Facts]) -> Facts:
+    """A fresh module of a method on a composition."""
+    family = get_method(method.name).family
+    parts = [known[name] for name in _names(on) if name in known]
+    families = frozenset({family}).union(*(part.families for part in parts))
+    below = frozenset(_names(on)).union(*(part.below for part in parts))
+    fused = _has_fuse(on) or any(part.shape == "fuse" for part in parts)
+    shape: Shape = "fuse" if fused else "single" if on == Stack() else "stack"
+    return Facts(families, method, shape, tasks, below)
+
+
+def merged(names: tuple[str, ...], how: str, known: Mapping[str, Facts]) -> Facts:
+    """The module that a merge makes: one leaf without heads."""
+    parts = [known[name] for name in names if name in known]
+    families = frozenset[Family]().union(*(part.families for part in parts))
+    method = parts[0].method if parts and how in ("average", "linear") else None
+    return Facts(families, method)
+
+
+def default_how(names: tuple[str, ...], known: Mapping[str, Facts]) -> str:
+    """``cat``, the exact sum, for deltas; ``average`` for bottlenecks, which have no sum."""
+    bottlenecks = any("bottleneck" in known[name].families for name in names if name in known)
+    return "average" if bottlenecks else "cat"
+
+
+def impossible(tree: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
+    """What in a composition the families cannot express. Modules that are not known are taken as possible."""
+    yield from _twice(tree, known)
+    for node in _nodes(tree):
+        if isinstance(node, Slot):
+            yield RecipeError(
+                "{language} is not bound", why="a recipe names no module for each language", fix="name one"
+            )
+        elif isinstance(node, Leaf) and node.weight != 1.0 and "bottleneck" in _families(node, known):
+            yield RecipeError(f"`{node.name}` is a bottleneck and cannot be weighted", why="only weight deltas scale")
+        elif isinstance(node, Fuse):
+            yield from _impossible_fuse(node, known)
+        elif isinstance(node, Merge):
+            yield from _impossible_merge(node, known)
+
+
+def _impossible_fuse(node: Fuse, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
+    yield from _one_family("fuse", node.children, known)
+    families = _families(node, known)
+    if any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
+        yield RecipeError("a weight inside fuse", why="fuse learns its weights", fix="drop the weight, or use stack")
+    if node.how == "attention" and "delta" in families:
+        yield RecipeError(
+            "fuse with how=attention over weight deltas", why="AdapterFusion needs bottlenecks", fix="gate"
+        )
+    if families == {"bottleneck"}:
+        for child in node.children:
+            if not isinstance(child, (Leaf, Merge)) or _shape(child, known) != "single":
+                yield RecipeError(
+                    "a fusion of stacked bottlenecks",
+                    why="only the top of each stack would be mixed",
+                    fix="fuse single modules",
+                )
+
+
+def _impossible_merge(node: Merge, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
+    if any(not isinstance(child, Leaf) for child in node.children):
+        yield RecipeError("merge of a composition", why="merge takes modules", fix="give the inner part a name first")
+        return
+    yield from _one_family("merge", node.children, known)
+    if node.weights is not None and any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
+        yield RecipeError("merge has weights twice", why="before the modules and as weights=[..]", fix="keep one")
+    parts = [known[name] for name in _names(node) if name in known]
+    names = tuple(_names(node))
+    how = node.how or default_how(names, known)
+    families = _families(node, known)
+    if len(families) != 1:
+        return
+    if families == {"bottleneck"}:
+        if how != "average":
+            yield RecipeError(f"bottlenecks cannot be merged by `{how}`", why="they have no sum", fix="how: average")
+        if any(part.shape != "single" for part in parts):
+            yield RecipeError("an average of stacked bottlenecks", why="only single ones have equal places", fix="fuse")
+        methods = [part.method for part in parts if part.method is not None]
+        if any(method != methods[0] for method in methods):
+            yield RecipeError("an average of unequal bottlenecks", why="their shapes differ", fix="use one method")
+        return
+    if how == "average":
+        yield RecipeError("deltas cannot be merged by `average`", why="it is for bottlenecks", fix="how: cat")
+    if any(part.shape == "fuse" for part in parts):
+        yield RecipeError("a merge of a fused module", why="its weights depend on the input", fix="merge its parts")
+    ranks = {part.method.parameters.get("r") for part in parts if part.method is not None}
+    if how == "linear" and len(ranks) > 1:
+        yield RecipeError("a linear merge of unequal ranks", why="A and B are added one by one", fix="how: cat")
+
+
+def _one_family(operator: str, children: tuple[Tree, ...], known: Mapping[str, Facts]) -> Iterator[RecipeError]:
+    first: dict[Family, str] = {}
+    for name in (name for child in children for name in _names(child)):
+        for family in known[name].families if name in known else ():
+            first.setdefault(family, name)
+    if len(first) > 1:
+        each = " and ".join(
+            f"`{name}` is {_CALLED[family]}" for family, name in sorted(first.items(), key=lambda i: i[1])
+        )
+        yield RecipeError(f"{operator} of two families", why=f"{each}: they act at different places", fix="stack them")
+
+
+def _twice(tree: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
+    seen: dict[str, str] = {}
+    for name in _names(tree, each=True):
+        for part in (name, *sorted(known[name].below if name in known else ())):
+            if part in seen:
+                why = f"it is part of `{seen[part]}` and of `{name}`" if seen[part] != name else "it is named twice"
+                yield RecipeError(
+                    f"`{part}` would count twice", why=why, fix="name each module once; 2*a weights a delta"
+                )
+                return
+            seen[part] = name
+
+
+def _nodes(tree: Tree) -> Iterator[Tree]:
+    yield tree
+    for child in () if isinstance(tree, (Leaf, Slot)) else tree.children:
+        yield from _nodes(child)
+
+
+def _names(tree: Tree, each: bool = False) -> list[str]:
+    names = [node.name for node in _nodes(tree) if isinstance(node, Leaf)]
+    return names if each else list(dict.fromkeys(names))
+
+
+def _families(tree: Tree, known: Mapping[str, Facts]) -> frozenset[Family]:
+    return frozenset[Family]().union(*(known[name].families for name in _names(tree) if name in known))
+
+
+def _shape(tree: Tree, known: Mapping[str, Facts]) -> Shape:
+    if isinstance(tree, Leaf) and tree.name in known:
+        return known[tree.name].shape
+    return "single"
+
+
+def _has_fuse(tree: Tree) -> bool:
+    return any(isinstance(node, Fuse) for node in _nodes(tree))
+
+
+# -- the modules of a recipe -------------------------------------------------------------------------------------------
+
+
+def module_facts(recipe: Recipe, used: Mapping[str, Facts] | None = None) -> dict[str, Facts]:
+    """What is known of each module of a valid recipe."""
+    known: dict[str, Facts] = dict(used or {})
+    for name in order(recipe):
+        entry = recipe.modules[name]
+        if not entry.use:
+            known[name] = facts_of(recipe, entry, known)
+    return known
+
+
+def order(recipe: Recipe) -> list[str]:
+    """The modules, each after those it needs; members of a circle are left out."""
+    done: dict[str, None] = {}
+    waiting = dict(recipe.modules)
+    while True:
+        ready = [name for name, entry in waiting.items() if not set(needs(entry)) & set(waiting)]
+        if not ready:
+            return list(done)
+        for name in ready:
+            del waiting[name]
+            done[name] = None
+
+
+def needs(entry: ModuleEntry | Arm) -> list[str]:
+    """The modules that a module or an arm names."""
+    names = [entry.continue_] if entry.continue_ else []
+    names += leaves(entry.on)
+    return [*names, *entry.merge] if isinstance(entry, ModuleEntry) else names
+
+
+def merge_tree(entry: ModuleEntry) -> Merge:
+    """The merge of an entry as a tree."""
+    return Merge(tuple(Leaf(name) for name in entry.merge), entry.how, entry.weights)
+
+
+def facts_of(recipe: Recipe, entry: ModuleEntry | Arm, known: Mapping[str, Facts]) -> Facts:
+    """What is known of a module before it is trained or merged; ``known`` holds the modules it needs."""
+    if isinstance(entry, ModuleEntry) and entry.merge:
+        return merged(entry.merge, entry.how or default_how(entry.merge, known), known)
+    own = frozenset(split_task(item.task)[0] for item in entry.train)
+    if entry.continue_:
+        start = known.get(entry.continue_, Facts(frozenset()))
+        return Facts(start.families, start.method, start.shape, own, start.below)
+    return trained(resolve(entry.method or recipe.method), entry.on, own, known)

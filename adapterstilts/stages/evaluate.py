@@ -1,0 +1,58 @@
+"""Stage evaluate: module x task x languages -> predictions and scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adapterstilts.data.prepared import read_prepared
+from adapterstilts.encoder.base import load_base
+from adapterstilts.errors import StageFailed
+from adapterstilts.evaluation.score import score
+from adapterstilts.modules.artifact import load_adapted, read_module
+from adapterstilts.stages.memory import peak_memory
+from adapterstilts.stages.specs import EvaluateSpec
+from adapterstilts.stages.train import make_head
+
+
+def run(
+    spec: EvaluateSpec, parents: Mapping[str, Path], directory: Path, work: Path, progress: Callable[[float, str], None]
+) -> dict[str, Any]:
+    """Score the parent ``module`` on each ``data:<language>``; writes scores.json and predictions.<language>.jsonl.
+
+    Raises:
+        StageFailed: the module has no trained head for the task: a number from a new head would mean nothing.
+    """
+    base = load_base(spec.base.ref)
+    module = read_module(parents["module"], base=spec.base.fingerprint)
+    adapted = load_adapted(base, module)
+    splits = {language: read_prepared(parents[f"data:{language}"]) for language in spec.languages}
+    task = next(iter(splits.values())).task
+    if task.head_name not in module.heads:
+        raise StageFailed(
+            f"the module has no trained head for `{task.name}`",
+            why=f"it has heads for {', '.join(module.heads) or 'nothing'}",
+            fix=f"train a module on top of it first: adapterstilts stack MODULE --train {task.name}",
+        )
+    head = make_head(task, base)
+    head.load_state_dict(module.head(task.head_name), strict=task.format != "masked_lm")
+    rows: list[dict[str, Any]] = []
+    for number, (language, split) in enumerate(splits.items()):
+        with (directory / f"predictions.{language}.jsonl").open("w", encoding="utf-8") as file:
+            scored = score(
+                adapted,
+                head,
+                split,
+                language=language,
+                limit=spec.limit,
+                write=lambda row, file=file: file.write(json.dumps(row, ensure_ascii=False) + "\n"),  # type: ignore[misc]
+                progress=lambda done, number=number: progress((number + done) / len(splits), ""),  # type: ignore[misc]
+            )
+        rows += [
+            {"language": language, "split": spec.split, "metric": name, "value": value, "n": scored.n}
+            for name, value in scored.metrics.items()
+        ]
+    (directory / "scores.json").write_text(json.dumps(rows, indent=1))
+    return {"scores": len(rows), "main": scored.main, "peak_memory": peak_memory()}

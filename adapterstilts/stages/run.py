@@ -1,0 +1,114 @@
+"""One stage from its spec and its parents' artifacts to its own artifact: the entry of every executor. Torch-free.
+
+A kind is a function ``run(spec, parents, directory, work, progress) -> facts``, named ``module:function`` and imported
+when a stage of that kind runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from adapterstilts.errors import StageFailed, StoreError
+
+if TYPE_CHECKING:
+    from adapterstilts.plan.graph import Stage
+    from adapterstilts.store import Store
+
+Progress = Callable[[float, str], None]
+KINDS: Mapping[str, str] = {
+    kind: f"adapterstilts.stages.{kind}:run" for kind in ("prepare", "train", "merge", "evaluate", "retrieve")
+}
+PACKAGES = ("adapterstilts", "torch", "transformers", "peft", "adapters", "tokenizers", "numpy", "faiss-cpu")
+
+
+def run_stage(stage: Stage, store: Store, progress: Progress | None = None, kinds: Mapping[str, str] = KINDS) -> bool:
+    """Make the artifact of a stage, unless it is there or another process makes it meanwhile.
+
+    Args:
+        progress: called with the fraction done (0..1) and a short text.
+        kinds: kind -> ``module:function``.
+
+    Returns:
+        Whether this call made it.
+
+    Raises:
+        StageFailed: no such kind. StoreError: a parent is missing or the disk is full. Whatever the kind raises.
+    """
+    report = progress or _silent
+    if store.has(stage.hash):
+        return False
+    with _held(store, stage, report):
+        if store.has(stage.hash):
+            return False
+        function = _function(stage.kind, kinds)
+        parents = {role: store.path(hash) for role, hash in stage.parents.items()}
+        manifest: dict[str, Any] = {
+            "label": stage.label,
+            "version": stage.spec.version,
+            "parents": dict(stage.parents),
+            "spec": stage.spec.model_dump(mode="json"),
+            "packages": _packages(),
+            "python": platform.python_version(),
+            "seed": getattr(stage.spec, "seed", None),
+            "device": "cpu",
+        }
+        start, cpu = time.perf_counter(), time.process_time()
+        with store.write(stage.hash, stage.kind, manifest) as directory:
+            facts = function(stage.spec, parents, directory, store.work(stage.hash), report)
+            manifest["device"] = str(facts.get("device", "cpu"))
+            manifest["facts"] = facts
+            manifest["wall_seconds"] = round(time.perf_counter() - start, 4)
+            manifest["cpu_seconds"] = round(time.process_time() - cpu, 4)
+            manifest["peak_rss_bytes"] = _peak()
+        store.drop_work(stage.hash)
+    return True
+
+
+@contextmanager
+def _held(store: Store, stage: Stage, report: Progress) -> Iterator[None]:
+    """The stage's lock; says so when another process has it first."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.lock(stage.hash, timeout=0))
+        except StoreError:
+            report(0.0, "waiting for another process")
+            stack.enter_context(store.lock(stage.hash))
+        yield
+
+
+def _function(kind: str, kinds: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
+    if kind not in kinds:
+        raise StageFailed(f"no stage of kind `{kind}`", why=f"known are {', '.join(kinds)}")
+    module, _, name = kinds[kind].partition(":")
+    function: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _silent(fraction: float, text: str) -> None:
+    """Progress that nobody watches."""
+
+
+@cache
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _peak() -> int:
+    """The largest resident size of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,208 @@
+"""Stage train: base + composition + task mix -> module.
+
+The new module starts fresh on top of the frozen composition ``below``, or goes on from the module ``start``. Fusions
+that no parent has trained are trained together with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterstilts.data.prepared import Prepared, read_prepared
+from adapterstilts.encoder.base import Base, VocabularyHead, load_base
+from adapterstilts.encoder.heads import MaskedHead, build_head
+from adapterstilts.errors import RecipeError, StageFailed
+from adapterstilts.evaluation.score import score
+from adapterstilts.modules.artifact import Module, golden_outputs, read_module, write_module
+from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.composition import Leaf, Stack, Tree, leaves, map_leaves, parse, simplify
+from adapterstilts.modules.methods import get_method, resolve
+from adapterstilts.stages.memory import peak_memory
+from adapterstilts.stages.specs import TrainSpec
+from adapterstilts.training.loop import Share, fit
+from adapterstilts.training.masking import Masking
+from adapterstilts.training.schedule import make_schedule, subset
+
+SELF = "self"  # the new leaf, until its weights give it an id
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from."""
+
+    tree: Tree
+    trained: str
+    weights: Mapping[str, LeafWeights]
+    fusion: Mapping[str, Tensor]
+    heads: Module | None  # the continued module, whose heads and fusions go on training
+    places: Mapping[str, Path]  # leaf id -> its directory
+
+
+def run(
+    spec: TrainSpec, parents: Mapping[str, Path], directory: Path, work: Path, progress: Callable[[float, str], None]
+) -> dict[str, Any]:
+    """Train one module and write it; returns the facts of the manifest.
+
+    Raises:
+        StageFailed: the loss is no number, or training left the module's outputs as they were.
+    """
+    settings = spec.settings
+    base = load_base(spec.base.ref, settings.precision)
+    start = _start(spec, parents)
+    adapted = Adapted(
+        base,
+        start.weights,
+        start.tree,
+        train=frozenset({start.trained}),
+        fusion=start.fusion,
+        keep_fusion=start.heads is None,
+        seed=spec.seed,
+        dropout=settings.dropout,
+    )
+    before = golden_outputs(adapted)
+    prepared = {share.key: read_prepared(parents[f"train:{share.key}"]) for share in spec.mix}
+    heads = _heads(prepared.values(), base, start.heads, spec.seed, settings.dropout)
+    shares = [_share(prepared[share.key], share.limit, base, spec.seed) for share in spec.mix]
+    schedule = make_schedule([len(share.chosen) for share in shares], settings, spec.seed)
+    dev = {share.key: read_prepared(parents[f"dev:{share.key}"]) for share in spec.mix if f"dev:{share.key}" in parents}
+
+    def dev_scores() -> dict[str, float]:
+        return {
+            key: score(
+                adapted, heads[split.task.head_name], split, language=key.rpartition("/")[2], limit=settings.dev_limit
+            ).value
+            for key, split in dev.items()
+        }
+
+    rate = settings.learning_rate or get_method(start.weights[start.trained].method.name).learning_rate
+    result = fit(
+        adapted,
+        heads,
+        shares,
+        schedule,
+        settings,
+        learning_rate=rate,
+        seed=spec.seed,
+        work=work,
+        score=lambda: _mean(dev_scores().values()),
+        progress=progress,
+    )
+    if torch.equal(before, golden_outputs(adapted)):
+        raise StageFailed(
+            "training changed nothing", why="no gradient reached the module", fix="check method, sites and layers"
+        )
+    scores = dev_scores()
+    module = write_module(
+        directory,
+        adapted,
+        trained=start.trained,
+        parents=start.places,
+        heads={name: _stored(head, prepared.values(), name) for name, head in heads.items()},
+        base=spec.base.fingerprint,
+        tokenizer=spec.base.tokenizer,
+    )
+    with (directory / "metrics.jsonl").open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in result.metrics)
+    return {
+        "trained": module.trained,
+        "steps": result.steps,
+        "examples": {share.key: len(made.chosen) for share, made in zip(spec.mix, shares, strict=True)},
+        "learning_rate": rate,
+        "loss": result.loss,
+        "converged": result.converged,
+        "dev": scores,
+        "parameters": {
+            "module": sum(p.numel() for p in adapted.trainable().values()),
+            "heads": sum(p.numel() for head in heads.values() for p in head.parameters() if p.requires_grad),
+        },
+        "peak_memory": peak_memory(),
+        "device": str(adapted.model.device),
+    }
+
+
+def _start(spec: TrainSpec, parents: Mapping[str, Path]) -> Start:
+    if spec.start is not None:
+        module = read_module(parents["start"], base=spec.base.fingerprint)
+        return Start(module.tree, module.trained, module.weights(), module.fusion(), module, _places([module]))
+    if spec.method is None:
+        raise RecipeError("a training stage needs a method or a module to continue from")
+    fresh = LeafWeights(resolve(spec.method))
+    if spec.below is None:
+        return Start(Leaf(SELF), SELF, {SELF: fresh}, {}, None, {})
+    expression = parse(spec.below)
+    modules = {name: read_module(parents[f"module:{name}"], base=spec.base.fingerprint) for name in leaves(expression)}
+    below = map_leaves(expression, lambda leaf: scaled(modules[leaf.name].tree, leaf.weight))
+    weights = {name: leaf for module in modules.values() for name, leaf in module.weights().items()}
+    fusion = {key: tensor for module in modules.values() for key, tensor in module.fusion().items()}
+    tree = simplify(Stack((below, Leaf(SELF))))
+    return Start(tree, SELF, {**weights, SELF: fresh}, fusion, None, _places(modules.values()))
+
+
+def scaled(tree: Tree, weight: float) -> Tree:
+    """A module's tree with a weight on the whole of it."""
+    return tree if weight == 1.0 else map_leaves(tree, lambda leaf: Leaf(leaf.name, leaf.weight * weight))
+
+
+def _places(modules: Any) -> dict[str, Path]:
+    return {leaf: module.directory / "leaves" / leaf for module in modules for leaf in leaves(module.tree)}
+
+
+def _share(prepared: Prepared, limit: int | None, base: Base, seed: int) -> Share:
+    arrays, task = prepared.arrays, prepared.task
+    masking = None
+    if task.format == "masked_lm":
+        masking = Masking(prepared.facts["mask_id"], base.model.get_input_embeddings().num_embeddings)
+    return Share(arrays, subset(len(arrays), limit, seed), task.head_name, masking)
+
+
+def _heads(prepared: Any, base: Base, start: Module | None, seed: int, dropout: float) -> dict[str, nn.Module]:
+    """One head per head name of the mix; a head that the continued module already has goes on from there."""
+    heads: dict[str, nn.Module] = {}
+    for split in prepared:
+        task = split.task
+        if task.head_name in heads:
+            continue
+        heads[task.head_name] = make_head(task, base, dropout)
+        if start is not None and task.head_name in start.heads:
+            heads[task.head_name].load_state_dict(start.head(task.head_name), strict=task.format != "masked_lm")
+        else:
+            _initialise(heads[task.head_name], seed)
+    return heads
+
+
+def make_head(task: Any, base: Base, dropout: float = 0.0) -> nn.Module:
+    """The untrained head of a task on a base."""
+    if task.format == "masked_lm":
+        return MaskedHead(VocabularyHead(base))
+    return build_head(task.format, base.width, len(task.labels), pool=task.settings.pool, dropout=dropout)
+
+
+def _initialise(head: nn.Module, seed: int) -> None:
+    """N(0, 0.02) weights and zero biases, as RoBERTa's heads, from the seed and the tensor's name."""
+    with torch.no_grad():
+        for number, (_, parameter) in enumerate(sorted(head.named_parameters())):
+            if not parameter.requires_grad:
+                continue
+            generator = torch.Generator().manual_seed(seed * 1000 + number)
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.02, generator=generator)
+            else:
+                parameter.zero_()
+
+
+def _stored(head: nn.Module, prepared: Any, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    task = next(split.task for split in prepared if split.task.head_name == name)
+    tensors: dict[str, Tensor] = {path: p for path, p in head.named_parameters() if p.requires_grad}
+    return {"format": task.format, "labels": list(task.labels), "pool": task.settings.pool}, tensors
+
+
+def _mean(values: Any) -> float:
+    numbers: Sequence[float] = list(values)
+    return sum(numbers) / len(numbers) if numbers else 0.0
