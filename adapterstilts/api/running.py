@@ -15,7 +15,7 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.plan.build import make_plan
 from adapterstilts.plan.graph import Plan, Stage, State
 from adapterstilts.plan.runs import states
-from adapterstilts.recipe import Recipe, bind, from_plain, load
+from adapterstilts.recipe import Recipe, from_plain, load, validate
 from adapterstilts.recipe.problems import nearest
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
@@ -125,7 +125,11 @@ def read_recipe(
     Raises:
         InvalidRecipe: with file:line of every problem. DataError: no such file.
     """
-    check = bind(open_tasks(tasks))
+    registry = open_tasks(tasks)
+
+    def check(recipe: Recipe) -> list[RecipeError]:
+        return validate(recipe, registry)
+
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, Mapping):

@@ -170,9 +170,6 @@ class TaskSpec(Settings):
             raise ValueError(f"source names repeat: {', '.join(names)}")
         if self.source is not None and self.source not in [*names, "own"]:
             raise ValueError(f"no source `{self.source}`; there are own, {', '.join(names)}")
-        for benchmark, languages in self.benchmarks.items():
-            if unknown := set(languages) - set(self.languages):
-                raise ValueError(f"benchmark {benchmark} names languages the task lacks: {', '.join(sorted(unknown))}")
         return self
 
     @property

@@ -1,0 +1,126 @@
+"""A stored module in memory: sentences in, embeddings out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from adapterstilts.api import environment
+from adapterstilts.api.places import PathLike, module_base, open_store
+from adapterstilts.errors import RecipeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from adapterstilts.modules.attach import Adapted
+    from adapterstilts.store import Store
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """A module on its base. ``adapted`` is the encoder with the module's composition active."""
+
+    name: str
+    directory: Path | None
+    tree: str
+    heads: tuple[str, ...]
+    adapted: Adapted
+    tokenizer: Any
+
+    @property
+    def layers(self) -> int:
+        """Layers of the encoder; layer 0 is the embedding output."""
+        return self.adapted.base.layers
+
+    def encode(
+        self,
+        sentences: Sequence[str],
+        *,
+        layer: int | None = None,
+        pooling: Literal["mean", "cls"] = "mean",
+        max_length: int = 512,
+        tokens: int = 4096,
+    ) -> NDArray[np.float32]:
+        """(sentences, d) embeddings, not normalised, in the order given.
+
+        Args:
+            layer: default the last one; nothing above it is computed.
+            max_length: subwords of a sentence, ``<s>`` and ``</s>`` included; longer ones are cut.
+            tokens: subwords in one pass: memory, never the result.
+
+        Raises:
+            RecipeError: a layer that the encoder does not have.
+        """
+        import numpy as np
+
+        from adapterstilts.data.arrays import Arrays
+        from adapterstilts.retrieval.embed import embed
+
+        chosen = self.layers if layer is None else layer
+        if not 0 <= chosen <= self.layers:
+            raise RecipeError(f"no layer {layer}", why=f"the encoder has 0 (embeddings) to {self.layers}")
+        if isinstance(sentences, str):
+            raise RecipeError("`sentences` is one text", fix="encode([text])")
+        if not len(sentences):
+            return np.empty((0, self.adapted.base.width), dtype=np.float32)
+        longest = min(max_length, int(self.adapted.model.config.max_position_embeddings) - 2)
+        cut = [ids[: longest - 2] for ids in self.tokenizer.ids(list(sentences))]
+        rows = [[self.tokenizer.bos, *ids, self.tokenizer.eos] for ids in cut]
+        arrays = Arrays(
+            np.array([token for row in rows for token in row], dtype=np.int32),
+            np.cumsum([0, *map(len, rows)], dtype=np.int64),
+            np.arange(len(rows) + 1, dtype=np.int64),
+            {},
+        )
+        found: NDArray[np.float32] = embed(self.adapted, arrays, [chosen], pooling=pooling, tokens=tokens)[0]
+        return found
+
+
+def load(module: str, *, base: str | None = None, store: PathLike | Store | None = None) -> LoadedModule:
+    """A module by name or hash (or its directory), on its base; ``load("base", base=...)`` is the bare base.
+
+    Raises:
+        StoreError: no such module, one of another base, or outputs that differ from those it was stored with.
+        DataError: the base is not there.
+    """
+    environment.prepare()
+    from adapterstilts.data.tokenise import Tokenizer
+    from adapterstilts.encoder.base import load_base
+    from adapterstilts.modules.artifact import load_adapted, read_module
+    from adapterstilts.modules.attach import Adapted
+    from adapterstilts.modules.composition import format_tree
+
+    opened = open_store(store)
+    if module == "base":
+        if base is None:
+            raise RecipeError("which base?", fix='load("base", base="lab/s0")')
+        bare = load_base(base)
+        return LoadedModule("base", None, "base", (), Adapted(bare, {}, None), Tokenizer.from_directory(bare.directory))
+    directory = Path(module)
+    if (directory / "module.json").is_file():
+        if base is None:
+            raise RecipeError("a module directory does not say where its base lies", fix="load(directory, base=...)")
+        fingerprint, ref = _fingerprint(base, opened), base
+    else:
+        hash = opened.resolve(module)
+        ref = base or str(module_base(opened, [module]))
+        directory = opened.path(hash)
+        fingerprint = _fingerprint(ref, opened)
+    read = read_module(directory, base=fingerprint)
+    loaded = load_base(ref)
+    adapted = load_adapted(loaded, read)
+    tokenizer = Tokenizer.from_directory(loaded.directory)
+    return LoadedModule(module, directory, format_tree(read.tree), tuple(read.heads), adapted, tokenizer)
+
+
+def _fingerprint(ref: str, store: Store) -> str:
+    from adapterstilts.data.hashes import FileHashes
+    from adapterstilts.encoder.reference import fingerprint, locate
+
+    hashes = FileHashes(store.fingerprints if store.root.is_dir() else None)
+    found = fingerprint(locate(ref), hashes)[0]
+    hashes.save()
+    return found
