@@ -186,7 +186,7 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
     ref = base or (module_base(store, stored) if stored else None)
     shape = base_shape(ref) if ref else None
     rows = []
-    for name, method in methods.items():
+    for name, method in sorted(methods.items(), key=lambda item: leaves(tree).index(item[0])):
         known = get_method(method.name)
         number = parameter_count(method, shape) if shape is not None else None
         row: dict[str, Any] = {"name": name, "method": method.name, "family": known.family, "trains": name in trains}

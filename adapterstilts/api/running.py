@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapterstilts.api import environment
+from adapterstilts.api.care import remove
 from adapterstilts.api.places import PathLike, find_recipe, open_store, open_tasks
 from adapterstilts.errors import RecipeError
 from adapterstilts.plan.build import make_plan
@@ -202,9 +203,7 @@ def chosen(planned: Planned, choice: Choice) -> Plan:
     """
     plan, store = planned.plan, planned.store
     for hash in _after(plan, _matching(plan, choice.force)):
-        if store.has(hash):
-            with store.lock(hash, timeout=0):
-                store._remove(hash, store.path(hash).parent.parent.name)
+        remove(store, hash)
     if not choice:
         return plan
     wanted = set(plan.by_hash)

@@ -90,11 +90,12 @@ def train_plain(
         raise RecipeError(f"`{made}` is the name of a module that the new one needs", fix="--name another")
     entry: dict[str, Any] = {"train": items}
     entry |= {} if limit is None else {"limit": limit}
+    entry |= {"settings": dict(settings)} if settings else {}
     entry |= {} if method is None else {"method": method}
     entry |= {"continue": continue_from} if continue_from else {}
     entry |= {"on": format_tree(tree)} if tree != BASE else {}
     plain = _plain(made, used, base, store)
-    plain |= {"seeds": [seed], "train": dict(settings or {})}
+    plain["seeds"] = [seed]
     plain["modules"] = {**{module: {"use": module} for module in used}, made: entry}
     return made, plain
 

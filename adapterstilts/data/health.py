@@ -24,18 +24,18 @@ class Health:
     def add(self, example: Example, encoded: EncodedExample) -> None:
         """Count one example."""
         lengths = [len(row.ids) for row in encoded.rows]
-        self.totals.update(
-            n=1,
-            rows=len(lengths),
-            tokens=sum(lengths),
-            pieces=encoded.pieces,
-            unknown=encoded.unknown,
-            words=sum(len(text.split()) for text in self.format.texts(example)),
-            characters=sum(map(len, self.format.texts(example))),
-            truncated=encoded.truncated,
-            split=self.task.format in ("tagging", "span") and len(lengths) > 1,
-        )
-        self.totals["longest"] = max(self.totals["longest"], *lengths)
+        texts = self.format.texts(example)
+        totals = self.totals
+        totals["n"] += 1
+        totals["rows"] += len(lengths)
+        totals["tokens"] += sum(lengths)
+        totals["pieces"] += encoded.pieces
+        totals["unknown"] += encoded.unknown
+        totals["words"] += sum(len(text.split()) for text in texts)
+        totals["characters"] += sum(map(len, texts))
+        totals["truncated"] += encoded.truncated
+        totals["split"] += self.task.format in ("tagging", "span") and len(lengths) > 1
+        totals["longest"] = max(totals["longest"], *lengths)
         self.labels.update(label_names(self.format.gold(example, self.task), self.task.format))
 
     def skip(self) -> None:

@@ -155,6 +155,8 @@ def dig(row: Row, path: str | int) -> Any:
 
     ``a|b`` takes b where there is no a; an empty last alternative gives an empty text.
     """
+    if path in row.values:
+        return row.values[str(path)]
     first, bar, rest = str(path).partition("|")
     if bar:
         try:

@@ -34,6 +34,9 @@ def run(
         DataError: missing, empty or broken data, with file:line.
     """
     resolved = Resolved.from_plain(spec.source).require()
+    if resolved.fingerprint() != spec.data:
+        where = str(resolved.paths()[0]) if resolved.paths() else resolved.source.name
+        raise DataError("the data changed since the plan was made", where=where, fix="run again")
     tokenizer = Tokenizer.from_directory(base_directory(spec.base.ref))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "task.json").write_text(resolved.task.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -101,7 +104,8 @@ def _encoded(
     for batch in batched(rows):
         examples = [form.parse(row, task) for row in batch]
         if resolved.split == "train":
-            usable = [example for example in examples if form.usable(example)]
+            known = task.format == "masked_lm"  # its text is its label
+            usable = [e for e in examples if form.usable(e) and (known or form.gold(e, task) is not None)]
             for _ in range(len(examples) - len(usable)):
                 health.skip()
             examples = usable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ from tests.data.encoding import arrays_of, decoded_gold, gold_outputs
 
 REGISTRY = TaskRegistry()
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=300)
-WORDS = st.lists(st.text(st.characters(codec="utf-8", categories=("L", "M", "N", "P", "Cf")), min_size=1, max_size=60), min_size=1, max_size=80)
+WORDS = st.lists(
+    st.text(st.characters(codec="utf-8", categories=("L", "M", "N", "P", "Cf")), min_size=1, max_size=60),
+    min_size=1,
+    max_size=80,
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +114,12 @@ CONTEXT = " ".join(f"word{i} and more" for i in range(60))
 
 def span_example(**changes: Any) -> dict[str, Any]:
     at = CONTEXT.index("word41")
-    return {"id": "0", "question": "which?", "context": CONTEXT, "answers": [{"text": "word41 and", "start": at}]} | changes
+    return {
+        "id": "0",
+        "question": "which?",
+        "context": CONTEXT,
+        "answers": [{"text": "word41 and", "start": at}],
+    } | changes
 
 
 def test_windows_cover_the_context_and_find_the_answer(tokenizer: Tokenizer) -> None:
@@ -164,7 +174,7 @@ def test_windows_have_no_gaps(length: int, room: int, stride: int) -> None:
     assert spans[0][0] == 0
     assert spans[-1][1] == length
     assert all(end - begin <= room for begin, end in spans)
-    assert all(later <= end for (_, end), (later, _) in zip(spans, spans[1:], strict=False))
+    assert all(later <= end for (_, end), (later, _) in pairwise(spans))
     best = best_windows(length, spans)
     assert all(spans[w][0] <= i < spans[w][1] for i, w in enumerate(best))
 
@@ -190,7 +200,14 @@ def test_no_row_is_ever_too_long(tokenizer: Tokenizer, text_a: str, text_b: str,
         "masked_lm": {"id": "0", "text_a": text_a, "text_b": None},
         "bitext": {"id": "0", "text": text_a},
     }
-    shipped = {"classification": "mnli", "multiple_choice": "copa", "tagging": "udpos", "span": "squad", "masked_lm": "mlm", "bitext": "tatoeba"}
+    shipped = {
+        "classification": "mnli",
+        "multiple_choice": "copa",
+        "tagging": "udpos",
+        "span": "squad",
+        "masked_lm": "mlm",
+        "bitext": "tatoeba",
+    }
     for name in NAMES:
         encoded = get_format(name).encode([examples[name]], tokenizer, task(shipped[name], max_length=length))[0]
         assert encoded.rows

@@ -15,7 +15,17 @@ from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import split_task, task_hash
 
 REGISTRY = TaskRegistry()
-XTREME = {"xnli": 15, "pawsx": 7, "udpos": 33, "panx": 40, "xquad": 11, "mlqa": 7, "tydiqa": 9, "bucc2018": 4, "tatoeba": 36}
+XTREME = {
+    "xnli": 15,
+    "pawsx": 7,
+    "udpos": 33,
+    "panx": 40,
+    "xquad": 11,
+    "mlqa": 7,
+    "tydiqa": 9,
+    "bucc2018": 4,
+    "tatoeba": 36,
+}
 XTREME_R = {"xnli": 15, "xcopa": 11, "udpos": 38, "panx": 48, "xquad": 12, "mlqa": 7, "tydiqa": 9, "tatoeba": 41}
 
 
@@ -58,7 +68,9 @@ def test_every_metric_exists(name: str) -> None:
 
 @pytest.mark.parametrize(("benchmark", "languages"), [("xtreme", XTREME), ("xtreme-r", XTREME_R)])
 def test_benchmarks_average_over_their_own_languages(benchmark: str, languages: dict[str, int]) -> None:
-    found = {n: len(t.benchmarks[benchmark]) for n in REGISTRY.names() if benchmark in (t := REGISTRY.get(n)).benchmarks}
+    found = {
+        n: len(t.benchmarks[benchmark]) for n in REGISTRY.names() if benchmark in (t := REGISTRY.get(n)).benchmarks
+    }
     assert found == languages
 
 
@@ -123,7 +135,8 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "expected"), [("xnli/sw", ("xnli", "sw")), ("xnli", ("xnli", None)), ("lab-nli/qaa", ("lab-nli", "qaa"))]
+    ("reference", "expected"),
+    [("xnli/sw", ("xnli", "sw")), ("xnli", ("xnli", None)), ("lab-nli/qaa", ("lab-nli", "qaa"))],
 )
 def test_split_task(reference: str, expected: tuple[str, str | None]) -> None:
     assert split_task(reference) == expected
@@ -139,7 +152,11 @@ BAD_FILES = {
     "no yaml": (GOOD + "a: [b\n", "task.yaml:6", "not readable as YAML"),
     "no mapping": ("- a\n", "task.yaml:1", "mapping"),
     "another name": (GOOD + "name: other\n", "task.yaml", "named `other`"),
-    "bare hub name": (GOOD + "sources:\n  - {name: h, kind: hub, repo: xnli, splits: {dev: x}}\n", "task.yaml:6", "namespace/name"),
+    "bare hub name": (
+        GOOD + "sources:\n  - {name: h, kind: hub, repo: xnli, splits: {dev: x}}\n",
+        "task.yaml:6",
+        "namespace/name",
+    ),
     "no layout": (GOOD + "sources:\n  - {name: raw, files: {train: x}}\n", "task.yaml:6", "needs layout and files"),
     "sources of one name": (GOOD + "sources:\n" + FILES + FILES, "task.yaml", "source names repeat"),
     "unknown reader": (GOOD + "sources:\n" + FILES.replace("raw,", "raw, reader: xml,", 1), "task.yaml:6", "reader"),

@@ -1,0 +1,73 @@
+"""Care of the store, and one stage by its hash."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from adapterstilts.api import environment
+from adapterstilts.errors import StoreError
+from adapterstilts.plan.runs import load_stage, runs_of
+from adapterstilts.store import Store
+
+
+def remove(store: Store, hash: str) -> None:
+    """Remove one artifact; the next run makes it again.
+
+    Raises:
+        StoreError: another process is making it.
+    """
+    if store.has(hash):
+        with store.lock(hash, timeout=0):
+            store._remove(hash, store.path(hash).parent.parent.name)
+
+
+def collect(store: Store, *, runs: int = 1, damaged: bool = False, dry_run: bool = False) -> dict[str, Any]:
+    """Remove what neither a named module nor the last ``runs`` runs of each recipe need.
+
+    Returns:
+        {schema_version, artifacts: [hash], leftovers, bytes}
+    """
+    bad = list(dict.fromkeys(item.hash for item in store.verify())) if damaged else []
+    for hash in () if dry_run else bad:
+        remove(store, hash)
+    seen: Counter[str] = Counter()
+    keep: list[str] = []
+    for folder in runs_of(store):
+        seen[folder.parent.name] += 1
+        if seen[folder.parent.name] <= runs:
+            plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+            keep += [stage["hash"] for stage in plan["stages"]]
+    found = store.gc(keep, dry_run=dry_run)
+    gone = list(dict.fromkeys([*bad, *found.artifacts]))
+    return {"schema_version": 1, "artifacts": gone, "leftovers": found.leftovers, "bytes": found.bytes}
+
+
+def run_hash(store: Store, hash: str, progress: Callable[[float, str], None]) -> dict[str, Any]:
+    """Make the artifact of a stage that some run of this store planned.
+
+    Returns:
+        {schema_version, name, kind, hash, made, path}
+
+    Raises:
+        StoreError: no run planned it, or a parent is not done. Whatever the stage raises.
+    """
+    environment.prepare()
+    stage = load_stage(store, _whole(store, hash))
+    missing = [parent for parent in stage.parents.values() if not store.has(parent)]
+    if missing:
+        why = f"{len(missing)} of its parents are not done, first {missing[0][:12]}"
+        raise StoreError(f"`{stage.label}` cannot run yet", where=hash[:12], why=why, fix="adapterstilts run RECIPE")
+    from adapterstilts.stages.run import run_stage
+
+    made = run_stage(stage, store, progress)
+    plain = {"name": stage.label, "kind": stage.kind, "hash": stage.hash, "made": made}
+    return {"schema_version": 1, **plain, "path": str(store.path(stage.hash))}
+
+
+def _whole(store: Store, hash: str) -> str:
+    """The full hash of a planned stage from its beginning."""
+    found = {path.stem for path in store.runs.glob(f"*/*/stages/{hash}*.json")} if len(hash) >= 6 else set()
+    return found.pop() if len(found) == 1 else hash

@@ -1,0 +1,163 @@
+"""evaluate, retrieve: scores of modules as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapterstilts.cli.group import Session, verb
+from adapterstilts.cli.output import Output, table
+from adapterstilts.cli.running import carried_out, failures, jobs_option
+from adapterstilts.cli.verbs import data_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adapterstilts.api.running import Jobs
+
+languages_option = click.option("--languages", metavar="CODES", help="Comma-separated.  [default: all that are there]")
+limit_option = click.option("--limit", type=click.IntRange(1), help="Examples of each language.")
+base_option = click.option("--base", help="Only where no module says it: lab/s0, a folder, a Hub name.")
+
+
+def _list(text: str | None) -> list[str] | None:
+    return text.replace(",", " ").split() if text else None
+
+
+def _measure(session: Session, jobs: Jobs, data: str | None, plain_of: Any) -> int:
+    from adapterstilts.api.verbs import Where
+
+    output = Output(session)
+    where = Where(session.store, data, session.task_files)
+    made = carried_out(output, where.planned(plain_of(where.opened())), jobs)
+    failures(output, made)
+    rows = made.rows
+    output.emit(rows, lambda console: show_rows(console, rows), [bare_row(row) for row in rows])
+    return made.result.exit_code
+
+
+def bare_row(row: dict[str, Any]) -> str:
+    """A score row as one line."""
+    extra = "".join(f" {row[key]}" for key in ("layer", "variant") if row.get(key) is not None)
+    return f"{row['arm']} {row['task']} {row['language']} {row['split']} {row['metric']} {row['value']:.2f}{extra}"
+
+
+def show_rows(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Score rows as tables: one for each task and split, languages as columns, in percent."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["split"]), []).append(row)
+    for (task, split), group in groups.items():
+        languages = list(dict.fromkeys(row["language"] for row in group))
+        extras = [key for key in ("variant", "layer") if any(row.get(key) is not None for row in group)]
+        lines: dict[tuple[Any, ...], dict[str, float]] = {}
+        for row in group:
+            key = (row["arm"], row["metric"], *(row.get(extra) for extra in extras))
+            lines.setdefault(key, {})[row["language"]] = row["value"]
+        body = [
+            [*key, *(f"{cells[code]:.1f}" if code in cells else None for code in languages), f"{_mean(cells):.1f}"]
+            for key, cells in lines.items()
+        ]
+        counts = sorted({row["n"] for row in group if row.get("n") is not None})
+        examples = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else "".join(map(str, counts))
+        columns = ("module", "metric", *extras, *languages, "mean")
+        title = f"{task}, {split}, in percent" + (f" ({examples} examples a language)" if counts else "")
+        table(console, columns, body, title=title, right=" ".join((*languages, "layer", "mean")))
+
+
+def _mean(cells: dict[str, float]) -> float:
+    return sum(cells.values()) / len(cells)
+
+
+@verb(
+    "evaluate",
+    examples=[
+        "adapterstilts evaluate mnli+xquad xquad",
+        "adapterstilts evaluate nli lab-nli --languages en,qab --limit 100 --format json",
+    ],
+)
+@click.argument("module")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@languages_option
+@click.option("--split", default="test", show_default=True)
+@limit_option
+@base_option
+@data_option
+@jobs_option
+@click.pass_obj
+def evaluate(
+    session: Session,
+    /,
+    module: str,
+    tasks: tuple[str, ...],
+    languages: str | None,
+    split: str,
+    limit: int | None,
+    base: str | None,
+    data: str | None,
+    jobs: Jobs,
+) -> int:
+    """Score MODULE on each TASK that it has a head for, in every language that is there.
+
+    The module `base` is the bare base, for masked_lm tasks.
+    """
+    from adapterstilts.api.verbs import evaluate_plain
+
+    return _measure(
+        session,
+        jobs,
+        data,
+        lambda store: evaluate_plain(
+            module, list(tasks), languages=_list(languages), split=split, limit=limit, base=base, store=store
+        ),
+    )
+
+
+@verb(
+    "retrieve",
+    examples=[
+        "adapterstilts retrieve lab-tatoeba --base lab/s0",
+        "adapterstilts retrieve tatoeba bucc2018 --module mnli --module squad --layers 14",
+    ],
+)
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("--module", "modules", multiple=True, metavar="MODULE", help="Beside the bare base; repeatable.")
+@languages_option
+@click.option("--layers", default="all", show_default=True, help="`all`, or numbers: 7,14 (0 is the embedding output).")
+@click.option("--pooling", type=click.Choice(["mean", "cls"]), default="mean", show_default=True)
+@click.option("--margin", type=click.Choice(["ratio", "distance", "absolute"]), default="ratio", show_default=True)
+@click.option("--neighbours", type=click.IntRange(1), default=4, show_default=True, help="k of the margin.")
+@limit_option
+@base_option
+@data_option
+@jobs_option
+@click.pass_obj
+def retrieve(
+    session: Session,
+    /,
+    tasks: tuple[str, ...],
+    modules: tuple[str, ...],
+    languages: str | None,
+    layers: str,
+    data: str | None,
+    jobs: Jobs,
+    **options: Any,
+) -> int:
+    """Search translations with the bare base and with modules: Tatoeba-type accuracy, BUCC-type mining F1."""
+    from adapterstilts.api.verbs import retrieve_plain
+
+    chosen: Any = "all"
+    if layers != "all":
+        try:
+            chosen = [int(item) for item in layers.replace(",", " ").split()]
+        except ValueError:
+            raise click.BadParameter(f"`{layers}` is neither `all` nor numbers", param_hint="--layers") from None
+    return _measure(
+        session,
+        jobs,
+        data,
+        lambda store: retrieve_plain(
+            list(tasks), modules=list(modules), languages=_list(languages), layers=chosen, store=store, **options
+        ),
+    )

@@ -1,0 +1,62 @@
+"""The program and the table of its verbs; none of them is imported before it is used."""
+
+from __future__ import annotations
+
+import click
+
+from adapterstilts import __version__
+from adapterstilts.cli.group import Root
+
+_RUNNING, _VERBS, _LOOKING = "adapterstilts.cli.running", "adapterstilts.cli.verbs", "adapterstilts.cli.looking"
+
+SECTIONS = {
+    "Recipes": {
+        "run": (f"{_RUNNING}:run", "run what is missing of a recipe and report"),
+        "plan": (f"{_RUNNING}:plan", "show the stages of a recipe: done, stale or missing"),
+        "validate": (f"{_RUNNING}:validate", "check a recipe and its data; all problems at once"),
+        "report": ("adapterstilts.cli.reporting:report", "tables, HTML, Markdown, CSV or JSON of what is measured"),
+        "status": ("adapterstilts.cli.status:status", "how far runs have come"),
+    },
+    "One step, without a recipe": {
+        "train": (f"{_VERBS}:train", "train a module on a task or a mix of tasks"),
+        "stack": (f"{_VERBS}:stack", "train a fresh module over frozen ones"),
+        "fuse": (f"{_VERBS}:fuse", "train a mixture of frozen modules"),
+        "merge": (f"{_VERBS}:merge", "make one module of several, without training"),
+        "evaluate": ("adapterstilts.cli.measuring:evaluate", "score a module in every language of a task"),
+        "retrieve": ("adapterstilts.cli.measuring:retrieve", "search translations with the base and with modules"),
+    },
+    "Look": {
+        "ls": (f"{_LOOKING}:ls", "list tasks, methods, bases, modules, recipes, runs, ..."),
+        "show": (f"{_LOOKING}:show", "one task, method, recipe, module or artifact"),
+        "explain": (f"{_LOOKING}:explain", "what a composition computes, trains and costs"),
+    },
+    "Care": {
+        "doctor": ("adapterstilts.cli.care:doctor", "check versions, machine, bases and store"),
+        "store": ("adapterstilts.cli.care:store", "verify, clean and measure the store"),
+        "stage": ("adapterstilts.cli.care:stage", "run one stage by its hash, as workers do"),
+        "lab": ("adapterstilts.cli.lab:lab", "the embedded world: languages, samples, pretraining"),
+    },
+}
+
+
+@click.group(
+    "adapterstilts",
+    cls=Root,
+    lazy=SECTIONS,
+    context_settings={
+        "auto_envvar_prefix": "ADAPTERSTILTS",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="Every option can be set in the environment: ADAPTERSTILTS_STORE, ADAPTERSTILTS_RUN_JOBS, ...",
+)
+@click.version_option(__version__, "--version", prog_name="adapterstilts")
+def root() -> None:
+    """What intermediate-task training buys in other languages: adapter modules on a frozen multilingual encoder.
+
+    \b
+    adapterstilts run recipes/quickstart.yaml --jobs auto
+    adapterstilts train mnli --method lora --name mnli
+    adapterstilts stack mnli --train xquad --name mnli+xquad
+    adapterstilts evaluate mnli+xquad xquad
+    """
