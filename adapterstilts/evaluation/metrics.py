@@ -7,6 +7,7 @@ stream. Values are percent (0..100); the score of one example is 0..1 and serves
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,22 @@ def _mlqa(prediction: Any, gold: Any, language: str) -> Counts:
     return _question(prediction, gold, mlqa_normaliser(language))
 
 
+# Masked words: totals are log-probabilities (nats) and tokens; the one metric that is no percentage.
+
+
+def _likelihood(prediction: Any, gold: Any, language: str) -> Counts:
+    return prediction["log_probability"], float(prediction["tokens"])
+
+
+def _perplexity(totals: Counts) -> dict[str, float]:
+    mean = totals[0] / totals[1]
+    return {"log_probability": mean, "perplexity": math.exp(-mean)}
+
+
+def _token_probability(counts: Counts) -> float:
+    return math.exp(counts[0] / counts[1]) if counts[1] else 1.0  # a short text may have no masked word
+
+
 # F1 over sets: chunks of tags, sentence pairs. Counts start with (correct, predicted, gold).
 
 
@@ -198,6 +215,16 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         _mean_metric("accuracy", ("accuracy",), _accuracy),
+        # The main key is the one where more is better, so that selection needs no second direction.
+        Metric(
+            "perplexity",
+            ("log_probability", "perplexity"),
+            "log_probability",
+            _likelihood,
+            _perplexity,
+            _token_probability,
+            _one_to_one,
+        ),
         _tag_metric("chunk_f1"),  # POS: the official "accuracy" is this F1; real token accuracy stands beside it
         _tag_metric("iob_f1"),  # NER: the same rules read IOB2 and IOBES leniently
         _mean_metric("squad", ("f1", "em"), _squad),

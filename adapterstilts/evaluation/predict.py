@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from adapterstilts.encoder.batch import by_length, collate, lengths_of
+from adapterstilts.encoder.masking import Masking
 from adapterstilts.modules.attach import Adapted
 
 CHUNK = 2048  # examples sorted together; outputs of one chunk are all that is held
@@ -20,6 +21,7 @@ def outputs(
     head: Any,
     arrays: Any,
     *,
+    masking: Masking | None = None,
     limit: int | None = None,
     tokens: int = 4096,
     packed: bool = True,
@@ -29,6 +31,7 @@ def outputs(
 
     Args:
         arrays: tokenised arrays (data/arrays.py).
+        masking: of masked_lm; which words are hidden depends on their place in the data alone.
         limit: only the first examples.
         tokens: budget of one forward pass.
     """
@@ -43,7 +46,10 @@ def outputs(
         for part in by_length(lengths[indices], tokens):
             batch = collate(
                 arrays.ids, arrays.rows, arrays.examples, arrays.fields, indices[part], pad_id=adapted.base.pad_id
-            ).to(adapted.model.device)
+            )
+            if masking is not None:
+                batch = masking.apply(batch, np.random.default_rng([0, int(indices[part].min())]))
+            batch = batch.to(adapted.model.device)
             with torch.no_grad():
                 rows = [row.float().cpu().numpy() for row in head.outputs(head(encode(batch), batch), batch)]
             for place, example in enumerate(indices[part]):

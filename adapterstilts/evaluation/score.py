@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapterstilts.data.prepared import Prepared
+from adapterstilts.encoder.masking import Masking
 from adapterstilts.evaluation.metrics import METRICS
 from adapterstilts.evaluation.predict import outputs
 from adapterstilts.modules.attach import Adapted
@@ -47,7 +48,8 @@ def score(
     format = get_format(task.format)
     metric = METRICS[task.metric]
     state = metric.start(language)
-    streamed = outputs(adapted, head, prepared.arrays, limit=limit, packed=packed, progress=progress)
+    masking = make_masking(prepared, adapted)
+    streamed = outputs(adapted, head, prepared.arrays, masking=masking, limit=limit, packed=packed, progress=progress)
     for index, (logits, example) in enumerate(zip(streamed, prepared.examples(), strict=False)):
         prediction = format.decode(logits, prepared.view(index), example, task)
         gold = format.gold(example, task)
@@ -55,3 +57,11 @@ def score(
         if write is not None:
             write({"id": example["id"], "prediction": prediction, "gold": gold, "score": value})
     return Scored(state.result() if state.n else {}, metric.main_key, state.n)
+
+
+def make_masking(prepared: Prepared, adapted: Adapted) -> Masking | None:
+    """How words of a masked_lm task are hidden; None for other formats."""
+    if prepared.task.format != "masked_lm":
+        return None
+    vocabulary = adapted.model.get_input_embeddings().num_embeddings
+    return Masking(prepared.facts["mask_id"], vocabulary)

@@ -19,7 +19,7 @@ from adapterstilts.data.prepared import Prepared, read_prepared
 from adapterstilts.encoder.base import Base, VocabularyHead, load_base
 from adapterstilts.encoder.heads import MaskedHead, build_head
 from adapterstilts.errors import RecipeError, StageFailed
-from adapterstilts.evaluation.score import score
+from adapterstilts.evaluation.score import make_masking, score
 from adapterstilts.modules.artifact import Module, golden_outputs, read_module, write_module
 from adapterstilts.modules.attach import Adapted, LeafWeights
 from adapterstilts.modules.composition import Leaf, Stack, Tree, leaves, map_leaves, parse, simplify
@@ -27,7 +27,6 @@ from adapterstilts.modules.methods import get_method, resolve
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import TrainSpec
 from adapterstilts.training.loop import Share, fit
-from adapterstilts.training.masking import Masking
 from adapterstilts.training.schedule import make_schedule, subset
 
 SELF = "self"  # the new leaf, until its weights give it an id
@@ -69,7 +68,7 @@ def run(
     before = golden_outputs(adapted)
     prepared = {share.key: read_prepared(parents[f"train:{share.key}"]) for share in spec.mix}
     heads = _heads(prepared.values(), base, start.heads, spec.seed, settings.dropout)
-    shares = [_share(prepared[share.key], share.limit, base, spec.seed) for share in spec.mix]
+    shares = [_share(prepared[share.key], share.limit, adapted, spec.seed) for share in spec.mix]
     schedule = make_schedule([len(share.chosen) for share in shares], settings, spec.seed)
     dev = {share.key: read_prepared(parents[f"dev:{share.key}"]) for share in spec.mix if f"dev:{share.key}" in parents}
 
@@ -154,12 +153,9 @@ def _places(modules: Any) -> dict[str, Path]:
     return {leaf: module.directory / "leaves" / leaf for module in modules for leaf in leaves(module.tree)}
 
 
-def _share(prepared: Prepared, limit: int | None, base: Base, seed: int) -> Share:
+def _share(prepared: Prepared, limit: int | None, adapted: Adapted, seed: int) -> Share:
     arrays, task = prepared.arrays, prepared.task
-    masking = None
-    if task.format == "masked_lm":
-        masking = Masking(prepared.facts["mask_id"], base.model.get_input_embeddings().num_embeddings)
-    return Share(arrays, subset(len(arrays), limit, seed), task.head_name, masking)
+    return Share(arrays, subset(len(arrays), limit, seed), task.head_name, make_masking(prepared, adapted))
 
 
 def _heads(prepared: Any, base: Base, start: Module | None, seed: int, dropout: float) -> dict[str, nn.Module]:

@@ -23,7 +23,7 @@ from adapterstilts.errors import StageFailed
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.settings import TrainSettings
 from adapterstilts.training import checkpoint
-from adapterstilts.training.masking import Masking
+from adapterstilts.encoder.masking import Masking
 from adapterstilts.training.schedule import Schedule, checkpoints, learning_rate_factor, moments
 
 

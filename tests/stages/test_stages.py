@@ -167,3 +167,22 @@ def test_a_killed_training_stage_resumes_to_the_same_bits(tmp_path):  # type: ig
             )
             assert one == two, stage.label
     assert stores[1].verify() == [] and not list(stores[1].root.glob("work/*"))
+
+
+def test_masked_words_train_and_are_scored(tmp_path):  # type: ignore[no-untyped-def]
+    store = Store(tmp_path)
+    recipe = {
+        "name": "words",
+        "base": "lab/s0",
+        "train": {"batch": 16, "learning_rate": 2e-3, "evaluate": 1},
+        "tasks": {"lab-mlm": {"sizes": {"train": 200, "dev": 60, "test": 60}}},
+        "modules": {"words": {"train": "lab-mlm/qac", "settings": {"epochs": 2}}},
+        "evaluate": [{"tasks": ["lab-mlm"], "modules": ["words"], "languages": ["qac"]}],
+    }
+    plan = plan_of(recipe, store)
+    result = run(plan, store)
+    assert result.ok, [str(stage.error) for stage in result.having("failed")]
+    (path,) = artifacts(plan, store, "evaluate").values()
+    values = {row["metric"]: row["value"] for row in json.loads((path / "scores.json").read_text())}
+    # The base was pretrained on this text: far better than guessing among 4,001 pieces.
+    assert 1 < values["perplexity"] < 30 and values["log_probability"] < 0
