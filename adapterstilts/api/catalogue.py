@@ -177,7 +177,7 @@ KINDS: Mapping[str, Callable[[Store, TaskRegistry], list[Entry]]] = {
 
 
 def catalogue(
-    kind: str, *, store: PathLike | Store | None = None, tasks: Iterable[PathLike] | TaskRegistry = ()
+    kind: str, *, store: PathLike | Store | None = None, task_files: Iterable[PathLike] | TaskRegistry = ()
 ) -> list[Entry]:
     """Everything of one kind (`KINDS`), each with its ``name``.
 
@@ -186,19 +186,21 @@ def catalogue(
     """
     if kind not in KINDS:
         raise RecipeError(f"no kind `{kind}`", why=f"the kinds are {', '.join(KINDS)}", fix=nearest(kind, KINDS))
-    return KINDS[kind](open_store(store), open_tasks(tasks))
+    return KINDS[kind](open_store(store), open_tasks(task_files))
 
 
 # -- one object -------------------------------------------------------------------------------------------------------
 
 
-def show(name: str, *, store: PathLike | Store | None = None, tasks: Iterable[PathLike] | TaskRegistry = ()) -> Entry:
+def show(
+    name: str, *, store: PathLike | Store | None = None, task_files: Iterable[PathLike] | TaskRegistry = ()
+) -> Entry:
     """One task, method, composition, base, recipe, module or artifact, resolved: {kind, name, ...}.
 
     Raises:
         RecipeError: nothing has this name.
     """
-    opened, registry = open_store(store), open_tasks(tasks)
+    opened, registry = open_store(store), open_tasks(task_files)
     if name in registry:
         spec = registry.get(name)
         return {
@@ -238,7 +240,7 @@ def _recipe(name: str, registry: TaskRegistry) -> Entry:
     from adapterstilts.api.running import read_recipe
 
     path = find_recipe(name)
-    recipe = read_recipe(path, tasks=registry)
+    recipe = read_recipe(path, task_files=registry)
     return {"kind": "recipe", "name": recipe.name, "path": _shown(path), "resolved": json.loads(recipe.text)}
 
 

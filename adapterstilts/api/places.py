@@ -25,9 +25,10 @@ def open_store(store: PathLike | Store | None = None) -> Store:
     return Store(Path(store or os.environ.get("ADAPTERSTILTS_STORE") or DEFAULT_STORE))
 
 
-def open_tasks(tasks: Iterable[PathLike] | TaskRegistry = ()) -> TaskRegistry:
+def open_tasks(task_files: Iterable[PathLike] | TaskRegistry = ()) -> TaskRegistry:
     """The shipped tasks and those of further YAML files or folders."""
-    return tasks if isinstance(tasks, TaskRegistry) else TaskRegistry([Path(place) for place in tasks])
+    given = task_files
+    return given if isinstance(given, TaskRegistry) else TaskRegistry([Path(place) for place in given])
 
 
 def recipe_files() -> dict[str, Path]:

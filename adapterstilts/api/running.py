@@ -119,14 +119,14 @@ class Run:
 
 
 def read_recipe(
-    recipe: RecipeLike, sets: Iterable[str] = (), *, tasks: Iterable[PathLike] | TaskRegistry = ()
+    recipe: RecipeLike, sets: Iterable[str] = (), *, task_files: Iterable[PathLike] | TaskRegistry = ()
 ) -> Recipe:
     """A recipe from a file, a name of `ls recipes`, a mapping, or as it is; everything that is wrong comes at once.
 
     Raises:
         InvalidRecipe: with file:line of every problem. DataError: no such file.
     """
-    registry = open_tasks(tasks)
+    registry = open_tasks(task_files)
 
     def check(recipe: Recipe) -> list[RecipeError]:
         return validate(recipe, registry)
@@ -143,7 +143,7 @@ def plan_recipe(
     sets: Iterable[str] = (),
     *,
     store: PathLike | Store | None = None,
-    tasks: Iterable[PathLike] | TaskRegistry = (),
+    task_files: Iterable[PathLike] | TaskRegistry = (),
     prefix: str | None = None,
     command: str = "",
 ) -> Planned:
@@ -156,8 +156,8 @@ def plan_recipe(
     Raises:
         InvalidRecipe, DataError, StoreError: see `recipe.load` and `plan.make_plan`.
     """
-    opened, registry = open_store(store), open_tasks(tasks)
-    read = read_recipe(recipe, sets, tasks=registry)
+    opened, registry = open_store(store), open_tasks(task_files)
+    read = read_recipe(recipe, sets, task_files=registry)
     plan = make_plan(read, registry, opened, prefix=prefix)
     if not command and isinstance(recipe, (str, os.PathLike)):
         command = f"adapterstilts run {os.fspath(recipe)}" + "".join(f" --set {text}" for text in sets)
@@ -169,7 +169,7 @@ def run(
     sets: Iterable[str] = (),
     *,
     store: PathLike | Store | None = None,
-    tasks: Iterable[PathLike] | TaskRegistry = (),
+    task_files: Iterable[PathLike] | TaskRegistry = (),
     jobs: Jobs = 1,
     keep_going: bool = True,
     choice: Choice | None = None,
@@ -187,7 +187,7 @@ def run(
         How it went; a failed stage does not raise (``Run.raise_for_failure`` does).
     """
     environment.prepare()
-    planned = recipe if isinstance(recipe, Planned) else plan_recipe(recipe, sets, store=store, tasks=tasks)
+    planned = recipe if isinstance(recipe, Planned) else plan_recipe(recipe, sets, store=store, task_files=task_files)
     from adapterstilts.executors import local
 
     plan = chosen(planned, choice) if choice is not None else planned.plan

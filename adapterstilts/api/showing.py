@@ -29,7 +29,7 @@ def find_planned(
     sets: Iterable[str] = (),
     *,
     store: PathLike | Store | None = None,
-    tasks: Iterable[PathLike] | TaskRegistry = (),
+    task_files: Iterable[PathLike] | TaskRegistry = (),
 ) -> Planned:
     """The plan of a recipe (file, name, mapping), or of a run of the store by recipe name, id or recipe/id.
 
@@ -38,7 +38,7 @@ def find_planned(
     """
     if isinstance(source, (Planned, Run)):
         return source if isinstance(source, Planned) else source.planned
-    opened, registry = open_store(store), open_tasks(tasks)
+    opened, registry = open_store(store), open_tasks(task_files)
     sets = tuple(sets)
     if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
         text = os.fspath(source)
@@ -53,7 +53,7 @@ def find_planned(
         if plan is not None:
             recipe = from_plain(json.loads(plan.text), name=text)
             return Planned(recipe, plan, opened, registry, f"adapterstilts run {text}")
-    return plan_recipe(source, sets, store=opened, tasks=registry)
+    return plan_recipe(source, sets, store=opened, task_files=registry)
 
 
 def scores(
@@ -61,10 +61,10 @@ def scores(
     sets: Iterable[str] = (),
     *,
     store: PathLike | Store | None = None,
-    tasks: Iterable[PathLike] | TaskRegistry = (),
+    task_files: Iterable[PathLike] | TaskRegistry = (),
 ) -> list[dict[str, Any]]:
     """The score rows of a recipe or run: {base, arm, seed, task, language, split, metric, value, n, stage, ...}."""
-    planned = find_planned(source, sets, store=store, tasks=tasks)
+    planned = find_planned(source, sets, store=store, task_files=task_files)
     return score_rows(planned.plan, planned.store)
 
 
@@ -74,7 +74,7 @@ def write_report(
     formats: Sequence[str] = FORMATS,
     *,
     store: PathLike | Store | None = None,
-    tasks: Iterable[PathLike] | TaskRegistry = (),
+    task_files: Iterable[PathLike] | TaskRegistry = (),
 ) -> dict[str, Path]:
     """Write the report of a recipe or run into a folder; returns the path of each format.
 
@@ -83,7 +83,7 @@ def write_report(
     """
     from adapterstilts.report import build
 
-    planned = find_planned(source, store=store, tasks=tasks)
+    planned = find_planned(source, store=store, task_files=task_files)
     rows = score_rows(planned.plan, planned.store)
     if not rows:
         raise nothing_measured(planned)

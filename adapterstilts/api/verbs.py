@@ -43,7 +43,7 @@ class Where:
 
     store: PathLike | Store | None = None
     data: PathLike | Mapping[str, Any] | None = None
-    tasks: Iterable[PathLike] | TaskRegistry = ()
+    task_files: Iterable[PathLike] | TaskRegistry = ()
     jobs: Jobs = 1
     on_event: Callable[[Event], None] | None = None
     command: str = ""
@@ -54,9 +54,9 @@ class Where:
     def planned(self, plain: Mapping[str, Any]) -> Planned:
         """The plan of a recipe given as plain data; modules get their names without a prefix."""
         data = dict(self.data) if isinstance(self.data, Mapping) else None if self.data is None else str(self.data)
-        tasks = open_tasks(self.tasks)
+        tasks = open_tasks(self.task_files)
         recipe = from_plain({**plain, **({} if data is None else {"data": data})})
-        return plan_recipe(recipe, store=self.opened(), tasks=tasks, prefix="", command=self.command)
+        return plan_recipe(recipe, store=self.opened(), task_files=tasks, prefix="", command=self.command)
 
     def run(self, plain: Mapping[str, Any]) -> Run:
         return run(self.planned(plain), jobs=self.jobs, on_event=self.on_event)
@@ -196,7 +196,7 @@ def train(
         continue_from: a module whose copy training goes on from.
         limit: training examples of each task.
         settings: training settings (`settings.TrainSettings`), such as {"epochs": 1}.
-        where: store, data, tasks, jobs, on_event (`Where`).
+        where: store, data, task_files, jobs, on_event (`Where`).
 
     Raises:
         AdapterstiltsError: a wrong argument, missing data, or what made a stage fail.

@@ -47,7 +47,7 @@ def ls(session: Session, kind: str) -> None:
     from adapterstilts.api.catalogue import catalogue
 
     output = Output(session)
-    found = catalogue(kind, store=session.store, tasks=session.task_files)
+    found = catalogue(kind, store=session.store, task_files=session.task_files)
     columns = COLUMNS[kind]
 
     def show(console: Console) -> None:
@@ -77,7 +77,7 @@ def show(session: Session, name: str) -> None:
     """One task, method, composition, base, recipe, module or artifact (by name, hash or its beginning), resolved."""
     from adapterstilts.api.catalogue import show as find
 
-    found = find(name, store=session.store, tasks=session.task_files)
+    found = find(name, store=session.store, task_files=session.task_files)
     Output(session).emit({"schema_version": 1, **found}, lambda console: _show(console, found))
 
 

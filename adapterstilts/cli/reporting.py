@@ -40,14 +40,14 @@ def report(
     from adapterstilts.results import example_scores, score_rows
 
     output = Output(session)
-    planned = find_planned(source, sets, store=session.store, tasks=session.task_files)
+    planned = find_planned(source, sets, store=session.store, task_files=session.task_files)
     rows = score_rows(planned.plan, planned.store)
-    open_cells = sum(not planned.store.has(cell.stage) for cell in planned.plan.cells)
-    if open_cells:
-        output.say(f"warning: {open_cells} of {len(planned.plan.cells)} cells are not measured yet")
     wanted = {form: path for form, path in (("html", html), ("md", md), ("csv", csv)) if path is not None}
     if not rows and (wanted or output.human):
         raise nothing_measured(planned)
+    open_cells = sum(not planned.store.has(cell.stage) for cell in planned.plan.cells)
+    if open_cells:
+        output.say(f"warning: {open_cells} of {len(planned.plan.cells)} cells are not measured yet")
     facts = facts_of(planned, rows)
     if wanted:
         _write(output, wanted, planned, rows, facts)

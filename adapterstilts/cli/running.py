@@ -119,7 +119,7 @@ def run(
     from adapterstilts.api.running import Choice, plan_recipe
 
     output = Output(session)
-    planned = plan_recipe(recipe, sets, store=session.store, tasks=session.task_files)
+    planned = plan_recipe(recipe, sets, store=session.store, task_files=session.task_files)
     if dry_run:
         _show_plan(output, planned)
         return 0
@@ -189,7 +189,7 @@ def plan(session: Session, recipe: str, sets: tuple[str, ...], graph: str | None
     from adapterstilts.api.running import plan_recipe
 
     output = Output(session)
-    planned = plan_recipe(recipe, sets, store=session.store, tasks=session.task_files)
+    planned = plan_recipe(recipe, sets, store=session.store, task_files=session.task_files)
     if graph:
         from adapterstilts.cli.graphs import draw
 
@@ -252,7 +252,7 @@ def validate(session: Session, recipe: str, sets: tuple[str, ...]) -> int:
     output = Output(session)
     plain: dict[str, Any] = {"schema_version": 1, "recipe": recipe, "ok": True, "stages": 0, "problems": []}
     try:
-        planned = plan_recipe(recipe, sets, store=session.store, tasks=session.task_files)
+        planned = plan_recipe(recipe, sets, store=session.store, task_files=session.task_files)
     except AdapterstiltsError as error:
         if output.human or session.format == "quiet":
             raise

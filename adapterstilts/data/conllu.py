@@ -13,11 +13,28 @@ from adapterstilts.tasks.formats.base import Row
 COLUMNS = 10
 FORM, UPOS, HEAD = 1, 3, 6
 # XTREME's conllu_to_conll.py; the tag of a fused word whose parts are equally close to the root.
-DEFAULT_PRECEDENCE = "VERB NOUN PROPN PRON ADJ NUM ADV INTJ AUX ADP DET PART CCONJ SCONJ X PUNCT".split()
+DEFAULT_PRECEDENCE = [
+    "VERB",
+    "NOUN",
+    "PROPN",
+    "PRON",
+    "ADJ",
+    "NUM",
+    "ADV",
+    "INTJ",
+    "AUX",
+    "ADP",
+    "DET",
+    "PART",
+    "CCONJ",
+    "SCONJ",
+    "X",
+    "PUNCT",
+]
 PRECEDENCE = {
-    "es": "VERB AUX PRON ADP DET".split(),
-    "fr": "VERB AUX PRON NOUN ADJ ADV ADP DET PART SCONJ CONJ".split(),
-    "it": "VERB AUX ADV PRON ADP DET INTJ".split(),
+    "es": ["VERB", "AUX", "PRON", "ADP", "DET"],
+    "fr": ["VERB", "AUX", "PRON", "NOUN", "ADJ", "ADV", "ADP", "DET", "PART", "SCONJ", "CONJ"],
+    "it": ["VERB", "AUX", "ADV", "PRON", "ADP", "DET", "INTJ"],
 }
 RANGE = re.compile(r"(\d+)-(\d+)$")
 Token = Sequence[str]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from adapterstilts.store.files import sha256
 
 
 class FileHashes:
@@ -33,7 +28,7 @@ class FileHashes:
         known = self._known.get(key)
         if known is not None and known[:2] == [state.st_size, state.st_mtime_ns]:
             return str(known[2])
-        digest = file_sha256(path)
+        digest = sha256(path)
         self._known[key] = [state.st_size, state.st_mtime_ns, digest]
         self._changed = True
         return digest

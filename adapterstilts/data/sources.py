@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.data.hashes import file_sha256
 from adapterstilts.data.root import DataRoot
 from adapterstilts.errors import DataError
+from adapterstilts.store.files import sha256
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import Gold, SourceSpec, TaskSpec
 
@@ -84,7 +84,7 @@ class Resolved:
             fix=f"point --data at the folder, or put own/{self.task.name}/{self.split}-{self.language}.jsonl into it",
         )
 
-    def fingerprint(self, sha256: Callable[[Path], str] = file_sha256) -> str:
+    def fingerprint(self, sha256: Callable[[Path], str] = sha256) -> str:
         """Identity of the data and of how they are read.
 
         ``lab:VERSION:task:language:split:n:seed`` or ``hub:repo@revision:config:split`` for those; else a hash over

@@ -112,7 +112,8 @@ def _site_forward(
 ) -> Callable[[Tensor], Tensor]:
     def composed(x: Tensor) -> Tensor:
         result: Tensor = site.base(x)
-        return (result + forward(path, site, x.float(), result.float())).to(result.dtype)
+        added: Tensor = result + forward(path, site, x.float(), result.float())
+        return added.to(result.dtype)
 
     return composed
 

@@ -79,11 +79,12 @@ def _ia3_config(method: MethodSettings, sites: str, feedforward: str, dropout: f
 
 
 def _ia3_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
-    change = layer.ia3_l[slot].flatten() - 1.0
+    change: Tensor = layer.ia3_l[slot].flatten() - 1.0
     if not layer.is_feedforward:
         return base * change
     weight: Tensor = layer.get_base_layer().weight
-    return functional.linear(x * change, weight.to(x.dtype))
+    scaled: Tensor = functional.linear(x * change, weight.to(x.dtype))
+    return scaled
 
 
 def _ones(name: str, parameter: Tensor, generator: torch.Generator) -> None:

@@ -3,16 +3,11 @@
 Masked words plus translation pairs, as in XLM. The number of steps is fixed, so one thread and
 one seed give the same weights again on the same machine.
 
-    python -m adapterstilts.stages.pretrain --seed 0 --out DIR
+    adapterstilts lab pretrain --seed 0 --out DIR
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads cost 8x
-
-import argparse
 import json
 import random
 import time
@@ -255,7 +250,7 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         loss = masked_loss(model, rows, config.mask_share, mask_id, generator)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -329,25 +324,3 @@ def quality(checkpoint: Path) -> dict[str, Any]:
         centred[code] = [retrieval_accuracy(a, b) for a, b in zip(*means, strict=True)]
     return {**result, "retrieval_raw": raw, "retrieval_centred": centred}
 
-
-def main() -> None:
-    """Pretrain one base from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=PretrainConfig.steps)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    started = time.process_time()
-
-    def show(step: int, steps: int, loss: float) -> None:
-        if step % 100 == 0:
-            spent = time.process_time() - started
-            print(f"step {step}/{steps} loss {loss:.3f} cpu {spent:.0f}s", flush=True)
-
-    config = PretrainConfig(seed=arguments.seed, steps=arguments.steps)
-    result = pretrain(config, arguments.out, show)
-    print(json.dumps(result["quality"], indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from adapterstilts.encoder.batch import Batch, Level, by_length, collate, lengths_of
+from adapterstilts.encoder.masking import Masking
 from adapterstilts.errors import StageFailed
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.settings import TrainSettings
 from adapterstilts.training import checkpoint
-from adapterstilts.encoder.masking import Masking
 from adapterstilts.training.schedule import Schedule, checkpoints, learning_rate_factor, moments
 
 
@@ -90,7 +90,7 @@ def fit(
     Raises:
         StageFailed: the loss is not a number.
     """
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator
 
     accelerator = Accelerator()
     device = accelerator.device

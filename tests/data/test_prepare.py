@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from adapterstilts.data.arrays import read_arrays, write_arrays
-from adapterstilts.data.hashes import file_sha256
 from adapterstilts.data.prepared import read_prepared, read_prepared_bitext
 from adapterstilts.data.sources import Resolved, resolve
 from adapterstilts.data.tokenise import Tokenizer
@@ -18,6 +17,7 @@ from adapterstilts.encoder.reference import fingerprint, locate
 from adapterstilts.errors import DataError, StoreError
 from adapterstilts.stages.prepare import run
 from adapterstilts.stages.specs import BaseRef, PrepareSpec
+from adapterstilts.store.files import sha256
 from adapterstilts.tasks.formats import get_format
 from adapterstilts.tasks.formats.base import EncodedExample, EncodedRow, FieldType
 from adapterstilts.tasks.registry import TaskRegistry
@@ -28,7 +28,7 @@ SMALL = {"sizes": {"train": 40, "dev": 30, "test": 20}}
 
 
 def prepare(resolved: Resolved, base: Path, directory: Path, data: str | None = None) -> dict[str, Any]:
-    weights, tokenizer = fingerprint(locate(str(base)), file_sha256)
+    weights, tokenizer = fingerprint(locate(str(base)), sha256)
     spec = PrepareSpec(
         base=BaseRef(ref=str(base), fingerprint=weights, tokenizer=tokenizer),
         task=resolved.task.name,

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from adapterstilts.data.bitext import load_bitext
-from adapterstilts.data.hashes import FileHashes, file_sha256
+from adapterstilts.data.hashes import FileHashes
 from adapterstilts.data.rows import read_examples
 from adapterstilts.data.sources import DataRoot, Resolved, resolve
 from adapterstilts.errors import DataError
+from adapterstilts.store.files import sha256
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import TaskSpec
 
@@ -236,16 +237,16 @@ def test_hashes_are_remembered(tmp_path: Path) -> None:
     data, cache = tmp_path / "data", tmp_path / "cache.json"
     data.write_text("one")
     hashes = FileHashes(cache)
-    assert hashes(data) == file_sha256(data)
+    assert hashes(data) == sha256(data)
     hashes.save()
     plain = json.loads(cache.read_text())
     plain[str(data)][2] = "remembered"
     cache.write_text(json.dumps(plain))
     assert FileHashes(cache)(data) == "remembered"
     data.write_text("three")
-    assert FileHashes(cache)(data) == file_sha256(data)
+    assert FileHashes(cache)(data) == sha256(data)
     cache.write_text("broken {")
-    assert FileHashes(cache)(data) == file_sha256(data)
+    assert FileHashes(cache)(data) == sha256(data)
 
 
 @pytest.mark.parametrize("place", ["xnli/de test", "xcopa/id test", "anli/en dev", "tatoeba/de test", "udpos/tr dev"])

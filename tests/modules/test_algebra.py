@@ -129,7 +129,11 @@ def test_exactly_the_declared_tensors_train(fresh_base, expression):  # type: ig
     modules |= {"b": LeafWeights(method("lora")), "f": LeafWeights(method("seq_bn"))}
     tree = parse(expression)
     top = "b" if "b)" in expression else "f"
-    used = {name: weights for name, weights in modules.items() if name in expression.replace("fuse", "").replace("stack", "")}
+    used = {
+        name: weights
+        for name, weights in modules.items()
+        if name in expression.replace("fuse", "").replace("stack", "")
+    }
     adapted = Adapted(fresh_base(), used, tree, train=frozenset({top}))
     everything = {**dict(adapted.model.named_parameters()), **adapted.fusion_tensors()}
     before = {name: p.detach().clone() for name, p in everything.items()}
@@ -163,7 +167,8 @@ def test_layers_restrict_where_a_module_sits(fresh_base):  # type: ignore[no-unt
 
 
 @pytest.mark.parametrize(("expression", "part"), [("fuse(stack(d, e), d)", "stacked"), ("0.5*d", "weighted"),
-                                                  ("stack({language}, d)", "slot"), ("merge(d, e)", "merge")])  # fmt: skip
+                                                  ("stack({language}, d)", "slot"),
+                                                  ("merge(d, e)", "merge")])  # fmt: skip
 def test_impossible_trees_are_refused_with_a_reason(fresh_base, expression, part):  # type: ignore[no-untyped-def]
     modules = {k: LeafWeights(method("seq_bn")) for k in "de"}
     with pytest.raises(RecipeError, match=part):

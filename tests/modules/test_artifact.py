@@ -32,7 +32,7 @@ def store(directory, fresh_base, weights, tree, own, parents=None, **options):  
 
 @pytest.mark.parametrize("name", ["lora", "rslora", "dora", "ia3", "seq_bn", "double_seq_bn"])
 def test_save_and_load_give_equal_outputs(fresh_base, tmp_path, name):  # type: ignore[no-untyped-def]
-    module, before = store(tmp_path / "m", fresh_base, {"a": trained(fresh_base(), name, 1)}, Leaf("a"), "a")
+    _, before = store(tmp_path / "m", fresh_base, {"a": trained(fresh_base(), name, 1)}, Leaf("a"), "a")
     again = load_adapted(fresh_base(), read_module(tmp_path / "m", base="base-1"))
     assert torch.equal(hidden(again, BATCH), before)
     assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.pt"))

@@ -60,7 +60,9 @@ def test_parity_with_peft(fresh_base, tmp_path, how):  # type: ignore[no-untyped
     merged = merge([a, b], [0.6, 0.3], how, {"rank": 4}, 0)
     plain = PeftModel.from_pretrained(fresh_base().model, str(a.directory / "leaves" / a.trained), adapter_name="a")
     plain.load_adapter(str(b.directory / "leaves" / b.trained), adapter_name="b")
-    plain.add_weighted_adapter(["a", "b"], [0.6, 0.3], "m", combination_type=how, **({"svd_rank": 4} if how == "svd" else {}))
+    plain.add_weighted_adapter(
+        ["a", "b"], [0.6, 0.3], "m", combination_type=how, **({"svd_rank": 4} if how == "svd" else {})
+    )
     plain.set_adapter("m")
     ours = Adapted(fresh_base(), {"m": merged.weights}, Leaf("m"))
     for path, site in ours.model.named_modules():

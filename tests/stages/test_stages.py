@@ -25,7 +25,8 @@ RECIPE: dict[str, Any] = {
     "method": {"name": "lora", "r": 4, "sites": ["value", "output"]},
     "train": {"batch": 16, "learning_rate": 2e-3, "checkpoints": 0},
     "tasks": {
-        name: {"sizes": {"train": 200, "dev": 40, "test": 40}} for name in ("lab-siqa", "lab-copa", "lab-tatoeba", "lab-bucc")
+        name: {"sizes": {"train": 200, "dev": 40, "test": 40}}
+        for name in ("lab-siqa", "lab-copa", "lab-tatoeba", "lab-bucc")
     },
     "modules": {
         "a": {"train": "lab-siqa", "limit": 96, "settings": {"epochs": 1}},
@@ -77,7 +78,7 @@ def test_every_stage_leaves_what_it_says(finished):  # type: ignore[no-untyped-d
 
 
 def test_a_second_run_does_nothing_and_the_store_is_whole(finished):  # type: ignore[no-untyped-def]
-    plan, store = finished
+    _, store = finished
     assert plan_of(RECIPE, store).needed(store) == []
     assert store.verify() == []
 
@@ -143,7 +144,7 @@ def test_a_killed_training_stage_resumes_to_the_same_bits(tmp_path):  # type: ig
     root = Path(__file__).parents[2]
     subprocess.run(command(tmp_path / "whole"), check=True, cwd=root, env=environment)
     kills = 0
-    for attempt in range(6):
+    for _ in range(6):
         process = subprocess.Popen(command(tmp_path / "cut"), cwd=root, env=environment)
         if kills < 2:
             # The moment a new checkpoint is there, the process dies without a word.
@@ -157,13 +158,14 @@ def test_a_killed_training_stage_resumes_to_the_same_bits(tmp_path):  # type: ig
                 time.sleep(0.005)
         if process.wait() == 0:
             break
-    assert kills == 2 and process.returncode == 0, attempt
+    assert kills == 2 and process.returncode == 0
     stores = [Store(tmp_path / name) for name in ("whole", "cut")]
     plan = plan_of(KILLED, stores[0])
     for stage in plan.stages:
         if stage.kind in ("train", "evaluate"):
             one, two = (
-                {name: entry["sha256"] for name, entry in store.manifest(stage.hash)["files"].items()} for store in stores
+                {name: entry["sha256"] for name, entry in store.manifest(stage.hash)["files"].items()}
+                for store in stores
             )
             assert one == two, stage.label
     assert stores[1].verify() == [] and not list(stores[1].root.glob("work/*"))

@@ -39,8 +39,12 @@ def share(format: str, head: str, seed: int, count: int = 40) -> Share:
 
 
 def run(fresh_base, work, *, stop=None, steps=24, **changes):  # type: ignore[no-untyped-def] # noqa: F811
-    settings = TrainSettings(**{"steps": steps, "batch": 8, "dropout": 0.2, "checkpoints": 5, "learning_rate": 3e-3, **changes})
-    adapted = Adapted(fresh_base(), {"a": LeafWeights(method("lora"))}, Leaf("a"), train=frozenset("a"), dropout=0.2, seed=1)
+    settings = TrainSettings(
+        **{"steps": steps, "batch": 8, "dropout": 0.2, "checkpoints": 5, "learning_rate": 3e-3, **changes}
+    )
+    adapted = Adapted(
+        fresh_base(), {"a": LeafWeights(method("lora"))}, Leaf("a"), train=frozenset("a"), dropout=0.2, seed=1
+    )
     torch.manual_seed(5)
     heads = {"c": build_head("classification", 32, 3, dropout=0.2), "t": build_head("tagging", 32, 3, dropout=0.2)}
     shares = [share("classification", "c", 1), share("tagging", "t", 2, 20)]
