@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterstilts.api.module import LoadedModule, load
+    from adapterstilts.api.retrieval import embed, mine, nearest
     from adapterstilts.api.running import Run, plan_recipe, run
     from adapterstilts.api.showing import scores, write_report
     from adapterstilts.api.verbs import evaluate, fuse, merge, retrieve, stack, train
@@ -26,10 +27,13 @@ __all__ = [
     "LoadedModule",
     "Run",
     "__version__",
+    "embed",
     "evaluate",
     "fuse",
     "load",
     "merge",
+    "mine",
+    "nearest",
     "plan_recipe",
     "retrieve",
     "run",
@@ -43,6 +47,7 @@ _HOMES = {
     "AdapterstiltsError": "adapterstilts.errors",
     "LoadedModule": "adapterstilts.api.module",
     "load": "adapterstilts.api.module",
+    **dict.fromkeys(("embed", "mine", "nearest"), "adapterstilts.api.retrieval"),
     "Run": "adapterstilts.api.running",
     "plan_recipe": "adapterstilts.api.running",
     "run": "adapterstilts.api.running",

@@ -61,6 +61,10 @@ def test_command_exists(words: list[str]) -> None:
         assert set(word for word in words[1:] if "=" not in word) <= targets
         return
     arguments = words[3:] if words[1:3] == ["-m", "adapterstilts"] else words[1:]
+    if {"--help", "-h", "--version"} & set(arguments):
+        arguments = [word for word in arguments if not word.startswith("-")]
+        assert not arguments or arguments[0] in root.lazy
+        return
     group: click.Command = root
     context = root.make_context("adapterstilts", arguments)
     while isinstance(group, Group):

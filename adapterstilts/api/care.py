@@ -21,7 +21,7 @@ def remove(store: Store, hash: str) -> None:
     """
     if store.has(hash):
         with store.lock(hash, timeout=0):
-            store._remove(hash, store.path(hash).parent.parent.name)
+            store.remove(hash)
 
 
 def collect(store: Store, *, runs: int = 1, damaged: bool = False, dry_run: bool = False) -> dict[str, Any]:

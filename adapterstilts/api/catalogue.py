@@ -15,6 +15,7 @@ from adapterstilts.modules.methods import METHODS
 from adapterstilts.recipe.problems import nearest
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
+from adapterstilts.tasks.suites import get_suite, suite_names
 
 Entry = dict[str, Any]
 HUB_BASES = {
@@ -49,6 +50,17 @@ def tasks(store: Store, registry: TaskRegistry) -> list[Entry]:
             }
         )
     return found
+
+
+def suites(store: Store, registry: TaskRegistry) -> list[Entry]:
+    """The shipped suites of tasks."""
+    return [_suite(name) for name in suite_names()]
+
+
+def _suite(name: str) -> Entry:
+    suite = get_suite(name)
+    plain = suite.model_dump(mode="json", exclude={"name"})
+    return {"name": suite.name, **plain, "tasks": list(suite.tasks)}
 
 
 def methods(store: Store, registry: TaskRegistry) -> list[Entry]:
@@ -165,6 +177,7 @@ def compositions(store: Store, registry: TaskRegistry) -> list[Entry]:
 
 KINDS: Mapping[str, Callable[[Store, TaskRegistry], list[Entry]]] = {
     "tasks": tasks,
+    "suites": suites,
     "methods": methods,
     "bases": bases,
     "modules": modules,
@@ -195,7 +208,7 @@ def catalogue(
 def show(
     name: str, *, store: PathLike | Store | None = None, task_files: Iterable[PathLike] | TaskRegistry = ()
 ) -> Entry:
-    """One task, method, composition, base, recipe, module or artifact, resolved: {kind, name, ...}.
+    """One task, suite, method, composition, base, recipe, module or artifact, resolved: {kind, name, ...}.
 
     Raises:
         RecipeError: nothing has this name.
@@ -209,6 +222,8 @@ def show(
             **spec.model_dump(mode="json", exclude={"name"}),
             "file": str(registry.path(name)),
         }
+    if name in suite_names():
+        return {"kind": "suite", **_suite(name)}
     for kind in ("methods", "compositions", "bases"):
         for entry in KINDS[kind](opened, registry):
             if entry["name"] == name:
@@ -218,10 +233,10 @@ def show(
     try:
         hash = opened.resolve(name)
     except AdapterstiltsError as error:
-        known = [*registry.names(), *METHODS, *COMPOSITIONS, *recipe_files(), *opened.names]
+        known = [*registry.names(), *suite_names(), *METHODS, *COMPOSITIONS, *recipe_files(), *opened.names]
         raise RecipeError(
             f"nothing is called `{name}`",
-            why="looked among tasks, methods, compositions, bases, recipes and the store's modules and artifacts",
+            why="looked among tasks, suites, methods, compositions, bases, recipes and what the store has",
             fix=nearest(name, known, error.fix),
         ) from None
     manifest = opened.manifest(hash)

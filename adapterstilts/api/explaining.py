@@ -173,7 +173,8 @@ def _merged(tree: Merge, symbol: str) -> str:
 def explain(expression: str, *, base: str | None = None, store: Store) -> dict[str, Any]:
     """What an expression over modules, or one stored module, computes, trains and costs.
 
-    A leaf is a stored module or a method's name (a fresh module of it). In a stack only the last module trains.
+    A leaf is a stored module or a method's name (a fresh module of it). In a stack only the last module trains. In an
+    expression of names that are all unknown they stand for any module, and both families' formulas are given.
 
     Returns:
         {expression, base, families, formulas, modules: [{name, method, family, trains, parameters, bytes}], ...}
@@ -181,7 +182,10 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
     Raises:
         RecipeError: an expression that cannot be read, or a leaf that is neither a module nor a method.
     """
-    tree, methods, stored = _resolved(simplify(parse(expression)), store)
+    parsed = simplify(parse(expression))
+    if _abstract(parsed, store):
+        return _explained_names(parsed)
+    tree, methods, stored = _resolved(parsed, store)
     trains = _trained(tree)
     ref = base or (module_base(store, stored) if stored else None)
     shape = base_shape(ref) if ref else None
@@ -202,6 +206,36 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
         "modules": rows,
         "trainable": sum(row["parameters"] or 0 for row in rows if row["trains"]) if shape is not None else None,
         "notes": _notes(tree, families),
+    }
+
+
+def _abstract(tree: Tree, store: Store) -> bool:
+    """Whether an expression names no stored module and no method: then its names stand for any."""
+    names = leaves(tree)
+    return not isinstance(tree, Leaf) and bool(names) and not any(n in METHODS or n in store.names for n in names)
+
+
+def _explained_names(tree: Tree) -> dict[str, Any]:
+    names = leaves(tree)
+    trains = _trained(tree)
+    rows = [
+        {"name": name, "method": None, "family": None, "trains": name in trains, "parameters": None} for name in names
+    ]
+    weighted = any(f"*{name}" in format_tree(tree) for name in names)
+    formulas = {"delta": f"W x + {delta_formula(tree)}"}
+    formulas |= {} if weighted else {"bottleneck": bottleneck_formula(tree)}
+    return {
+        "schema_version": 1,
+        "expression": format_tree(tree),
+        "base": None,
+        "families": ["delta", "bottleneck"],
+        "formulas": formulas,
+        "modules": [{**row, "bytes": None, "settings": {}} for row in rows],
+        "trainable": None,
+        "notes": [
+            f"{', '.join(names)}: not in the store, so any modules of one family",
+            *_notes(tree, ["delta", "bottleneck"], both=False),
+        ],
     }
 
 
@@ -291,7 +325,7 @@ def _of_family(tree: Tree, methods: Mapping[str, MethodSettings], family: str) -
     return Fuse(tuple(parts), tree.how) if isinstance(tree, Fuse) else Merge(tuple(parts), tree.how, tree.weights)
 
 
-def _notes(tree: Tree, families: list[str]) -> list[str]:
+def _notes(tree: Tree, families: list[str], both: bool = True) -> list[str]:
     notes = []
     if "delta" in families:
         notes.append("W: the frozen map at a linear site; Δ_m: what module m adds there (LoRA: s·B·A)")
@@ -301,6 +335,6 @@ def _notes(tree: Tree, families: list[str]) -> list[str]:
         notes.append("α: softmax over the fused modules, trained per layer; the modules stay frozen")
     if isinstance(tree, Stack) and len(tree.children) > 1:
         notes.append("only the last module of a stack trains; a fresh one changes nothing before its first step")
-    if len(families) > 1:
+    if both and len(families) > 1:
         notes.append("deltas are summed at their sites, bottlenecks run in order at theirs")
     return notes

@@ -188,8 +188,10 @@ def run(
     """
     environment.prepare()
     planned = recipe if isinstance(recipe, Planned) else plan_recipe(recipe, sets, store=store, task_files=task_files)
+    from adapterstilts.api.leaks import with_leaks
     from adapterstilts.executors import local
 
+    planned = with_leaks(planned)
     plan = chosen(planned, choice) if choice is not None else planned.plan
     workers = environment.cores() if jobs == "auto" else jobs
     return Run(planned, local.run(plan, planned.store, workers, keep_going, on_event))

@@ -82,7 +82,7 @@ class Verb(click.Command):
 
 def verb(name: str, *, examples: Sequence[str], **settings: Any) -> Callable[[Callable[..., Any]], Verb]:
     """``click.command`` for a `Verb`."""
-    return click.command(name, cls=Verb, examples=examples, **settings)
+    return click.command(name, **{"cls": Verb, "examples": examples, **settings})
 
 
 class Group(click.Group):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # What people see of each kind; programs get everything.
 COLUMNS = {
     "tasks": ("name", "format", "metric", "languages", "train"),
+    "suites": ("name", "title", "tasks"),
     "methods": ("name", "family", "learning_rate", "summary", "source"),
     "bases": ("name", "where", "description"),
     "modules": ("name", "kind", "base", "method", "tasks", "dev", "made"),
@@ -41,8 +42,8 @@ MANY = 8  # longer lists are shortened for people
 def ls(session: Session, kind: str) -> None:
     """List everything of one KIND.
 
-    KIND is tasks, methods, bases, modules, recipes, runs, artifacts, languages or compositions. JSON is a list of
-    objects, each with a `name`.
+    KIND is tasks, suites, methods, bases, modules, recipes, runs, artifacts, languages or compositions. JSON is a
+    list of objects, each with a `name`.
     """
     from adapterstilts.api.catalogue import catalogue
 
@@ -74,7 +75,7 @@ def _cell(entry: dict[str, Any], column: str) -> Any:
 @click.argument("name")
 @click.pass_obj
 def show(session: Session, name: str) -> None:
-    """One task, method, composition, base, recipe, module or artifact (by name, hash or its beginning), resolved."""
+    """One task, suite, method, composition, base, recipe, module or artifact (by name or hash), resolved."""
     from adapterstilts.api.catalogue import show as find
 
     found = find(name, store=session.store, task_files=session.task_files)

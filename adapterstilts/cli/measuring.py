@@ -9,6 +9,7 @@ import click
 from adapterstilts.cli.group import Session, verb
 from adapterstilts.cli.output import Output, table
 from adapterstilts.cli.running import carried_out, failures, jobs_option
+from adapterstilts.cli.tuning import Retrieve
 from adapterstilts.cli.verbs import data_option
 
 if TYPE_CHECKING:
@@ -116,9 +117,11 @@ def evaluate(
 
 @verb(
     "retrieve",
+    cls=Retrieve,
     examples=[
         "adapterstilts retrieve lab-tatoeba --base lab/s0",
         "adapterstilts retrieve tatoeba bucc2018 --module mnli --module squad --layers 14",
+        "adapterstilts retrieve tune-layer bucc2018 --module mnli",
     ],
 )
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
@@ -144,7 +147,10 @@ def retrieve(
     jobs: Jobs,
     **options: Any,
 ) -> int:
-    """Search translations with the bare base and with modules: Tatoeba-type accuracy, BUCC-type mining F1."""
+    """Search translations with the bare base and with modules: Tatoeba-type accuracy, BUCC-type mining F1.
+
+    `retrieve tune-layer` chooses the layer on development data.
+    """
     from adapterstilts.api.verbs import retrieve_plain
 
     chosen: Any = "all"

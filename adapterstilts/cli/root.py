@@ -25,10 +25,19 @@ SECTIONS = {
         "evaluate": ("adapterstilts.cli.measuring:evaluate", "score a module in every language of a task"),
         "retrieve": ("adapterstilts.cli.measuring:retrieve", "search translations with the base and with modules"),
     },
+    "Sentences of your own": {
+        "mine": ("adapterstilts.cli.bitext:mine", "translation pairs of two files"),
+        "nearest": ("adapterstilts.cli.bitext:nearest", "the lines of a file nearest to each query"),
+        "embed": ("adapterstilts.cli.bitext:embed", "one vector a line"),
+    },
     "Look": {
         "ls": (f"{_LOOKING}:ls", "list tasks, methods, bases, modules, recipes, runs, ..."),
         "show": (f"{_LOOKING}:show", "one task, method, recipe, module or artifact"),
         "explain": (f"{_LOOKING}:explain", "what a composition computes, trains and costs"),
+    },
+    "Data": {
+        "data": ("adapterstilts.cli.data:data", "check, stats, leaks, fetch, pack, unpack of data sets"),
+        "export": ("adapterstilts.cli.exporting:export", "predictions as an XTREME submission"),
     },
     "Care": {
         "doctor": ("adapterstilts.cli.care:doctor", "check versions, machine, bases and store"),

@@ -51,9 +51,11 @@ jobs_option = click.option(
 
 def carried_out(output: Output, planned: Planned, jobs: Jobs, choice: Choice | None = None, **settings: Any) -> Run:
     """Run a plan with progress on stderr; leaves with 130 after an interrupt."""
+    from adapterstilts.api.leaks import with_leaks
     from adapterstilts.api.running import run as run_plan
     from adapterstilts.cli.progress import Watcher
 
+    planned = with_leaks(planned)
     output.warn(planned.plan.warnings)
     with Watcher(output, len(planned.plan.needed(planned.store))) as watcher:
         made = run_plan(planned, jobs=jobs, choice=choice, on_event=watcher, **settings)

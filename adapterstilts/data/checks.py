@@ -19,7 +19,7 @@ from adapterstilts.tasks.formats import get_format
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import TaskSpec
 
-__all__ = ["Finding", "Overlap", "check", "leaks", "normalised"]
+__all__ = ["Checked", "Finding", "Overlap", "check", "examine", "leaks", "normalised"]
 
 SHOWN_ERRORS = 5
 # UTF-8 read as Latin-1 and written again: é becomes Ã©.
@@ -35,6 +35,28 @@ class Finding:
     message: str
     where: str | None = None
     count: int = 1
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in one split. ``count`` None: nothing could be read. Bitext counts gold pairs where known."""
+
+    task: str
+    language: str
+    split: str
+    findings: tuple[Finding, ...]
+    source: str | None = None
+    count: int | None = None
+    published: int | None = None
+
+    @property
+    def missing(self) -> bool:
+        """Whether there are no data at all; other errors mean broken ones."""
+        return any(finding.code == "missing" for finding in self.findings)
+
+    def level(self, level: str) -> int:
+        """How many findings of a level there are."""
+        return sum(finding.level == level for finding in self.findings)
 
 
 class _Tally:
@@ -74,7 +96,18 @@ def check(
     root: DataRoot | Path | str | Mapping[str, Any] | None,
     registry: TaskRegistry | None = None,
 ) -> list[Finding]:
-    """Read a split through and say what is odd about it. Errors first; an empty list is a clean bill of health.
+    """What is odd about a split, errors first; an empty list is a clean bill of health. See `examine`."""
+    return list(examine(task, language, split, root, registry).findings)
+
+
+def examine(
+    task: TaskSpec,
+    language: str,
+    split: str,
+    root: DataRoot | Path | str | Mapping[str, Any] | None,
+    registry: TaskRegistry | None = None,
+) -> Checked:
+    """Read a split through: counts, labels, types of columns, encoding, empty texts, repeated ids and examples.
 
     Raises:
         DataError: a language or split the task does not have.
@@ -82,23 +115,30 @@ def check(
     resolved = resolve(task, language, split, root, registry)
     if not resolved.present:
         places = "; ".join(resolved.missing[:3])
-        return [Finding("error", "missing", f"no data: looked for {places}", f"{task.name}/{language} {split}")]
+        found = Finding("error", "missing", f"no data: looked for {places}", f"{task.name}/{language} {split}")
+        return Checked(task.name, language, split, (found,))
+    count, findings = _read_through(resolved)
+    order = {"error": 0, "warning": 1, "info": 2}
+    ordered = tuple(sorted(findings, key=lambda finding: order[finding.level]))
+    return Checked(task.name, language, split, ordered, resolved.source.name, count, task.size(split, language))
+
+
+def _read_through(resolved: Resolved) -> tuple[int | None, list[Finding]]:
     findings: list[Finding] = []
     if resolved.stand_in:
         findings.append(Finding("warning", "stand-in", f"not the official data: {' '.join(resolved.notes)}"))
     if not resolved.labelled:
         findings.append(Finding("info", "blanked", "the files hold no labels and no gold file was found"))
     try:
-        count, more = _bitext(resolved) if task.format == "bitext" else _examples(resolved)
+        count, more = _bitext(resolved) if resolved.task.format == "bitext" else _examples(resolved)
     except DataError as error:
-        return [Finding("error", "unreadable", str(error), error.where), *findings]
-    published = task.size(split, language)
+        return None, [Finding("error", "unreadable", str(error), error.where), *findings]
+    published = resolved.size
     if count == 0:
         findings.append(Finding("error", "no-examples", "there is no example"))
     elif published is not None and count != published and not resolved.stand_in:
         findings.append(Finding("warning", "count", f"{count} examples, {published} published"))
-    order = {"error": 0, "warning": 1, "info": 2}
-    return sorted([*findings, *more], key=lambda finding: order[finding.level])
+    return count, [*findings, *more]
 
 
 def _examples(resolved: Resolved) -> tuple[int, list[Finding]]:

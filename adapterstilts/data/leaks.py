@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from adapterstilts.data.bitext import load_bitext
 from adapterstilts.data.rows import read_examples
@@ -42,39 +43,74 @@ class _Letters(dict[int, int | None]):
 _LETTERS = _Letters()
 
 
+@lru_cache(maxsize=4096)  # a SQuAD context comes once per question
 def normalised(text: str) -> str:
     """NFKC, case folded, letters with their marks and digits only."""
     return unicodedata.normalize("NFKC", text).casefold().translate(_LETTERS)
 
 
 def leaks(train: Resolved, tests: Sequence[Resolved]) -> list[Overlap]:
-    """What the training data share with each test set. Holds 8 bytes per training text.
+    """What the training data share with each test set; see `overlaps`."""
+    return [found for _, _, found in overlaps([train], tests)]
+
+
+def overlaps(trains: Sequence[Resolved], tests: Sequence[Resolved]) -> Iterator[tuple[int, int, Overlap]]:
+    """(number of the train set, number of the test set, what they share) of every pair; each set is read once.
+
+    Holds 8 bytes (as Python counts, about 100) per training text.
 
     Raises:
         DataError: data that is not there or cannot be read.
     """
-    texts: set[bytes] = set()
-    whole: set[bytes] = set()
-    for _, parts in texts_of(train):
-        keys = [normalised(part) for part in parts]
-        whole.add(_key("|".join(keys)))
-        texts.update(_key(key) for key in keys if len(key) >= SHORTEST)
-    return [_overlap(train, test, texts, whole) for test in tests]
+    known = [_Known.of(train) for train in trains]
+    for index, test in enumerate(tests):
+        counts = [_Count() for _ in trains]
+        n = 0
+        for name, parts in texts_of(test):
+            n += 1
+            keys = [normalised(part) for part in parts]
+            whole, texts = _keys(keys)
+            for train, count in zip(known, counts, strict=True):
+                same = whole is not None and whole in train.whole
+                shared = [part for part, key in zip(parts, texts, strict=True) if key in train.texts]
+                if same or shared:
+                    count.examples += same
+                    count.texts += 1
+                    if len(count.samples) < SAMPLES:
+                        count.samples.append(f"{name}: {(shared or parts)[0][:100]}")
+        for number, count in enumerate(counts):
+            found = Overlap(_name(trains[number]), _name(test), n, count.examples, count.texts, tuple(count.samples))
+            yield number, index, found
 
 
-def _overlap(train: Resolved, test: Resolved, texts: set[bytes], whole: set[bytes]) -> Overlap:
-    n = examples = shared = 0
-    samples: list[str] = []
-    for name, parts in texts_of(test):
-        keys = [normalised(part) for part in parts]
-        same = _key("|".join(keys)) in whole
-        found = [part for part, key in zip(parts, keys, strict=True) if len(key) >= SHORTEST and _key(key) in texts]
-        n += 1
-        examples += same
-        shared += bool(same or found)
-        if (same or found) and len(samples) < SAMPLES:
-            samples.append(f"{name}: {(found or parts)[0][:100]}")
-    return Overlap(_name(train), _name(test), n, examples, shared, tuple(samples))
+@dataclass
+class _Known:
+    """Hashes of a training set: of single texts, and of whole examples."""
+
+    texts: set[bytes]
+    whole: set[bytes]
+
+    @classmethod
+    def of(cls, train: Resolved) -> _Known:
+        known = cls(set(), set())
+        for _, parts in texts_of(train):
+            whole, texts = _keys([normalised(part) for part in parts])
+            known.whole.update(() if whole is None else (whole,))
+            known.texts.update(key for key in texts if key is not None)
+        return known
+
+
+@dataclass
+class _Count:
+    examples: int = 0
+    texts: int = 0
+    samples: list[str] = field(default_factory=list)
+
+
+def _keys(normal: Sequence[str]) -> tuple[bytes | None, list[bytes | None]]:
+    """Hashes of the whole example and of its texts; None where it is too short to mean anything."""
+    whole = _key("|".join(normal)) if sum(map(len, normal)) >= SHORTEST else None
+    return whole, [_key(text) if len(text) >= SHORTEST else None for text in normal]
 
 
 def texts_of(resolved: Resolved) -> Iterator[tuple[str, list[str]]]:

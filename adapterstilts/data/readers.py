@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
         for number, raw in enumerate(file, start=1):
             if number == 1:
                 if raw.startswith(UTF16_MARKS):
-                    raise DataError("the file is UTF-16", where=str(path), fix=f"iconv -f UTF-16 -t UTF-8 {path.name}")
+                    raise DataError(
+                        "the file is UTF-16", where=f"{path}:1", fix=f"iconv -f UTF-16 -t UTF-8 {path.name}"
+                    )
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
             try:
                 yield number, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
@@ -111,48 +114,93 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row]:
         yield Row(values, f"{path}:{number}")
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> tuple[Any, str]:
+    """A whole JSON file, and its text to find lines in."""
+    text = "\n".join(line for _, line in lines_of(path))
     try:
-        return json.loads("\n".join(line for _, line in lines_of(path)))
+        return json.loads(text), text
     except json.JSONDecodeError as error:
         raise DataError("not readable as JSON", where=f"{path}:{error.lineno}", why=error.msg) from error
 
 
+class _Lines:
+    """The line of one piece of a text after another, in one pass."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path, self.text = path, text
+        self.place, self.line = 0, 1
+
+    def find(self, pattern: re.Pattern[str], value: Any = None) -> str:
+        """file:line of the next match; with a ``value``, of the next whose group is that value as JSON."""
+        while found := pattern.search(self.text, self.place):
+            self.skip(found.start())
+            if value is None:
+                break
+            self.skip(found.end())
+            if json.loads(found[1]) == value:
+                break
+        return f"{self.path}:{self.line}"
+
+    def skip(self, end: int) -> None:
+        """Go on at a place."""
+        self.line += self.text.count("\n", self.place, end)
+        self.place = end
+
+
+ITEM = re.compile(r"[^\s,]")
+ID = re.compile(r'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
+XML_ITEM = re.compile(r"<item\b")
+
+
 def read_json(path: Path, options: Options) -> Iterator[Row]:
     """A JSON list of objects, or an object that holds one under ``key``."""
-    plain = _json(path)
-    items = plain.get(options.get("key", "data")) if isinstance(plain, dict) else plain
+    plain, text = _json(path)
+    key = str(options.get("key", "data"))
+    items = plain.get(key) if isinstance(plain, dict) else plain
     if not isinstance(items, list):
-        raise DataError("no list of objects", where=str(path), why=f"found {type(plain).__name__}")
-    for index, item in enumerate(items):
+        raise DataError("no list of objects", where=f"{path}:1", why=f"found {type(plain).__name__}")
+    lines = _Lines(path, text)
+    lines.find(re.compile(rf"{re.escape(json.dumps(key))}\s*:\s*" if isinstance(plain, dict) else r"\["))
+    lines.skip(text.index("[", lines.place) + 1)
+    decoder = json.JSONDecoder()
+    for item in items:
+        where = lines.find(ITEM)
+        lines.skip(decoder.raw_decode(text, lines.place)[1])
         if not isinstance(item, dict):
-            raise DataError("an item that is no object", where=f"{path}: item {index}")
-        yield Row(item, f"{path}: item {index}")
+            raise DataError("an item that is no object", where=where, why=f"found {str(item)[:60]}")
+        yield Row(item, where)
 
 
 def read_squad(path: Path, options: Options) -> Iterator[Row]:
     """SQuAD JSON (v1.1, v2.0 and their kin): one row per question with its context."""
-    plain = _json(path)
+    plain, text = _json(path)
     if not isinstance(plain, dict) or not isinstance(plain.get("data"), list):
-        raise DataError("no SQuAD file", where=str(path), why="it has no list `data`", fix="maybe `reader: jsonl`")
+        raise DataError("no SQuAD file", where=f"{path}:1", why="it has no list `data`", fix="maybe `reader: jsonl`")
+    lines = _Lines(path, text)
+    where = f"{path}:1"
     for number, article in enumerate(plain["data"]):
         try:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
                     values = {**question, "context": paragraph["context"], "title": article.get("title", "")}
                     values.setdefault("answers", [])
-                    yield Row(values, f"{path}: question {question['id']}")
+                    where = lines.find(ID, question["id"])
+                    yield Row(values, f"{where}: question {question['id']}")
         except (KeyError, TypeError) as error:
-            raise DataError(f"article {number} lacks {error}", where=str(path), why="not in SQuAD's form") from error
+            raise DataError(f"article {number} lacks {error}", where=where, why="not in SQuAD's form") from error
 
 
 def read_copa_xml(path: Path, options: Options) -> Iterator[Row]:
     """COPA's XML: premise, choice1, choice2, question (cause | effect), label (1 | 2)."""
+    text = "\n".join(line for _, line in lines_of(path))
     try:
-        items = ElementTree.fromstring("\n".join(line for _, line in lines_of(path))).iter("item")
+        items = ElementTree.fromstring(text).iter("item")
     except ElementTree.ParseError as error:
         raise DataError("not readable as XML", where=f"{path}:{error.position[0]}", why=error.msg) from error
+    lines = _Lines(path, text)
     for item in items:
+        where = lines.find(XML_ITEM)
+        lines.skip(lines.place + 1)
         texts = {tag: (item.findtext(tag) or "").strip() for tag in ("p", "a1", "a2")}
         values = {
             "id": item.get("id"),
@@ -162,7 +210,7 @@ def read_copa_xml(path: Path, options: Options) -> Iterator[Row]:
             "question": item.get("asks-for"),
             "label": item.get("most-plausible-alternative"),
         }
-        yield Row(values, f"{path}: item {item.get('id')}")
+        yield Row(values, where)
 
 
 def read_conll(path: Path, options: Options) -> Iterator[Row]:

@@ -168,7 +168,8 @@ def layers(item: Retrieval, variant: str, facts: Facts) -> Figure | None:
         spread = [(min(s.values), max(s.values)) for s in found]
         axes.fill_between(at, [a for a, _ in spread], [b for _, b in spread], color=colour, alpha=0.13, lw=0)
     top = max(max(s.values) for s in item.points.values())
-    axes.axvline(item.layer, color=MUTED, lw=1, ls=":")
+    if item.layer is not None:
+        axes.axvline(item.layer, color=MUTED, lw=1, ls=":")
     axes.set_ylim(0, min(100, 1.08 * top) or 1)
     axes.set_xticks(_few(item.layers))
     axes.set_xlabel("layer (0: embeddings)", color=MUTED, fontsize=11)
@@ -181,7 +182,8 @@ def layers(item: Retrieval, variant: str, facts: Facts) -> Figure | None:
     what = f"{metric_name(item.metric, True)} in percent, mean over {len(item.languages)} languages"
     caption = (
         f"{what}, sentence vectors {how}."
-        f" Shade: lowest to highest run. Dotted: layer {item.layer}, the one of the tables."
+        " Shade: lowest to highest run."
+        + (f" Dotted: layer {item.layer}, the one of the tables." if item.layer is not None else " Development data.")
     )
     return _finish(figure, f"layers-{item.task}-{variant}", "Raw" if variant == "raw" else "Means subtracted", caption)
 

@@ -100,7 +100,7 @@ def _retrieval(item: Retrieval, facts: Facts) -> list[str]:
         rows.append(row)
     out = [
         f"## {facts.name(item.task)}",
-        f"{metric_name(item.metric, True)} in percent, split {', '.join(item.splits)}, layer {item.layer},"
+        f"{metric_name(item.metric, True)} in percent, split {', '.join(item.splits)}, {item.depth},"
         f" mean over {len(item.languages)} languages.",
         table(head, rows),
     ]
@@ -114,7 +114,7 @@ def _retrieval(item: Retrieval, facts: Facts) -> list[str]:
             [facts.name(x), *(value_text(item.cells.get((m, variant, x))) for m in item.modules)]
             for x in item.languages
         ]
-        head = [f"Layer {item.layer}, {variant}", *(facts.name(m) for m in item.modules)]
+        head = [f"{item.depth.capitalize()}, {variant}", *(facts.name(m) for m in item.modules)]
         out.append(table(head, by_language))
     return out
 

@@ -80,7 +80,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """One retrieval task: the mean over languages of every module, variant and layer; gains at one fixed layer."""
+    """One retrieval task: the mean over languages of every module, variant and layer; gains at one layer.
+
+    ``layer`` is one for all modules and languages, or None where each has its own, chosen on development data
+    (BUCC): then ``points``, the curve over layers, are of the development split.
+    """
 
     task: str
     metric: str
@@ -89,14 +93,20 @@ class Retrieval:
     modules: tuple[str, ...]  # "base" first
     variants: tuple[str, ...]
     layers: tuple[int, ...]
-    layer: int
+    layer: int | None
     layer_given: bool
     points: Mapping[tuple[str, str, int], Summary]
     gains: Mapping[tuple[str, str], Gain]
-    cells: Mapping[tuple[str, str, str], Summary]  # (module, variant, language) at the one layer
+    table: Mapping[tuple[str, str], Summary]  # (module, variant) at that layer
+    cells: Mapping[tuple[str, str, str], Summary]  # (module, variant, language) at that layer
+
+    @property
+    def depth(self) -> str:
+        """The layer in words."""
+        return f"layer {self.layer}" if self.layer is not None else "the layer chosen on development data"
 
     def at(self, module: str, variant: str) -> Summary | None:
-        return self.points.get((module, variant, self.layer))
+        return self.table.get((module, variant))
 
     def best(self, module: str, variant: str) -> Summary | None:
         """The layer with the highest score on the very data it is reported on: optimistic, for orientation only."""
@@ -236,30 +246,31 @@ def _retrieval(all_rows: Scores, facts: Facts) -> Retrieval:
     modules = [RETRIEVAL_BASELINE] if RETRIEVAL_BASELINE in scores.unique("arm") else []
     modules += [arm.name for arm in arms_of(scores, facts) if arm.name != RETRIEVAL_BASELINE]
     # Rows without a layer or a variant (a sentence encoder's one output) stand as layer 0, raw.
-    layers = sorted({row.layer or 0 for row in scores.rows})
-    present: set[str] = {row.variant or "raw" for row in scores.rows}
-    variants = [v for v in ("raw", "centred") if v in present]
+    scores = Scores(tuple(replace(r, layer=r.layer or 0, variant=r.variant or "raw") for r in scores.rows))
+    curve = _curve(all_rows.where(metric=metric), scores)
+    layers = sorted(curve.unique("layer"))
+    variants = [v for v in ("raw", "centred") if v in scores.unique("variant")]
     given = facts.layers.get(task)
     layer = given if given in layers else min(layers, key=lambda k: (abs(k - USUAL_DEPTH * layers[-1]), k))
     points: dict[tuple[str, str, int], Summary] = {}
     gains: dict[tuple[str, str], Gain] = {}
+    table: dict[tuple[str, str], Summary] = {}
     cells: dict[tuple[str, str, str], Summary] = {}
     for variant in variants:
-        for k in layers:
-            wanted = tuple(r for r in scores.rows if (r.layer or 0) == k and (r.variant or "raw") == variant)
-            here = Scores(wanted)
-            for module in modules:
-                found = summary(here, module, languages, "languages")
-                if found:
+        at = scores.where(variant=variant) if curve is not scores else scores.where(variant=variant, layer=layer)
+        for module in modules:
+            for k in layers:
+                if found := summary(curve.where(variant=variant, layer=k), module, languages, "languages"):
                     points[module, variant, k] = found
-                for language in languages if k == layer else ():
-                    single = summary(here, module, (language,), language)
-                    if single:
-                        cells[module, variant, language] = single
-                if found and k == layer and module != RETRIEVAL_BASELINE:
-                    change = gain(here, module, RETRIEVAL_BASELINE, languages, "languages")
-                    if change:
-                        gains[module, variant] = change
+            if found := summary(at, module, languages, "languages"):
+                table[module, variant] = found
+            for language in languages:
+                if single := summary(at, module, (language,), language):
+                    cells[module, variant, language] = single
+            if module != RETRIEVAL_BASELINE and (
+                change := gain(at, module, RETRIEVAL_BASELINE, languages, "languages")
+            ):
+                gains[module, variant] = change
     return Retrieval(
         task,
         metric,
@@ -268,12 +279,23 @@ def _retrieval(all_rows: Scores, facts: Facts) -> Retrieval:
         tuple(modules),
         tuple(variants),
         tuple(layers),
-        layer,
+        layer if curve is scores else None,
         given in layers,
         points,
         gains,
+        table,
         cells,
     )
+
+
+def _curve(rows: Scores, scores: Scores) -> Scores:
+    """The rows of the curve over layers: those scored, or of dev where only one layer, chosen there, was scored."""
+    dev = rows.where(split="dev")
+    alone: dict[tuple[Any, ...], set[int | None]] = {}
+    for row in scores.rows:
+        alone.setdefault((row.pair, row.arm, row.language, row.variant), set()).add(row.layer)
+    chosen = "dev" not in scores.unique("split") and all(len(found) == 1 for found in alone.values())
+    return dev if chosen and len(dev.unique("layer")) > 1 else scores
 
 
 def _judge_retrieval(retrievals: list[Retrieval]) -> list[Retrieval]:

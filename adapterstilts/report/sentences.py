@@ -180,7 +180,7 @@ def _retrieval(item: Retrieval, facts: Facts) -> list[Sentence]:
     name = f"**{facts.name(item.modules[0])}**"
     if base:
         text = (
-            f"At layer {item.layer}, {name} reaches {listed(base)} ({metric_name(item.metric)}, mean over languages)."
+            f"At {item.depth}, {name} reaches {listed(base)} ({metric_name(item.metric)}, mean over languages)."
         )
         out.append(Sentence(topic, text))
     for module in item.modules:
@@ -225,6 +225,12 @@ def method_notes(results: Results) -> list[str]:
             " above it is flagged as chance level."
         )
     for item in results.retrievals:
+        if item.layer is None:
+            notes.append(
+                f"{facts.name(item.task)} is read at the layer, and with the threshold, that is best on its development"
+                " data, for each module and language; the curve over layers is of the development data."
+            )
+            continue
         why = "as the recipe says" if item.layer_given else "as deep as the published layer 14 of 24"
         notes.append(
             f"{facts.name(item.task)} is read at layer {item.layer} ({why}), one layer for all modules and languages."

@@ -98,7 +98,7 @@ def _cell(cell: Cell | None) -> Text:
 
 def retrieval_table(item: Retrieval, facts: Facts) -> Table:
     """One row per encoder: raw and with means subtracted, each before and after the module, at the fixed layer."""
-    what = f"{metric_name(item.metric)} in percent, {', '.join(item.splits)}, layer {item.layer}"
+    what = f"{metric_name(item.metric)} in percent, {', '.join(item.splits)}, {item.depth}"
     table = _table(
         f"{facts.name(item.task)}: {what}, mean over {len(item.languages)} languages (centred: means subtracted)"
     )

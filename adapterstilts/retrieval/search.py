@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterstilts.errors import DataError, MissingDependency
+from adapterstilts.retrieval.budget import Blocks, forget
 
 Vectors = NDArray[np.floating[Any]]
 Similarities = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Way = Literal["faiss", "one_pass", "gpu"]
 
-_QUERY_ROWS = 16_384  # of a FAISS or GPU query block
-_CORPUS_ROWS = 131_072  # of a FAISS or GPU corpus block: 512 MiB at 1024 dimensions
+_BLOCKS = Blocks()
 _TILE = (512, 2048)  # of the one-pass product: 4 MiB of scores, so that they stay in cache
 _GROUP = 8  # scores of a row looked at through their maximum first
 # Measured, ns a score on one core: the product, per dimension; picking the best both ways, FAISS's and our own.
@@ -44,7 +44,7 @@ class Neighbours:
     indices: Indices
     back_similarities: Similarities
     back_indices: Indices
-    how: Way
+    how: str
 
 
 def unit(vectors: Vectors) -> NDArray[np.float32]:
@@ -66,50 +66,65 @@ def center(vectors: Vectors) -> NDArray[np.float32]:
 
 
 def nearest(
-    queries: Vectors, corpus: Vectors, k: int, *, threads: int | None = None, device: str = "cpu"
+    queries: Vectors,
+    corpus: Vectors,
+    k: int,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    blocks: Blocks | None = None,
 ) -> tuple[Similarities, Indices]:
     """The k corpus rows nearest to each query by cosine: similarities [n, k] falling, and their indices [n, k].
 
     k becomes min(k, m). On the CPU through FAISS ``IndexFlatIP`` on normalised copies, block by block; on another
-    device through torch in full float32. ``threads`` holds for this FAISS search only. Raises DataError on unusable
-    shapes, MissingDependency without FAISS.
+    device through torch in full float32. ``threads`` holds for this FAISS search only. ``blocks`` bounds the memory
+    (`budget.blocks_for`) and never changes the result. Raises DataError on unusable shapes, MissingDependency without
+    FAISS.
     """
     k = _checked(queries, corpus, k)
+    sizes = blocks or _BLOCKS
     block = _faiss_block if device == "cpu" else _torch_block
     similarities = np.empty((len(queries), k), np.float32)
     indices = np.empty((len(queries), k), np.int64)
     with _faiss_threads(threads if device == "cpu" else None):
-        for start in range(0, len(queries), _QUERY_ROWS):
-            asked = unit(queries[start : start + _QUERY_ROWS])
+        for start in range(0, len(queries), sizes.queries):
+            asked = unit(queries[start : start + sizes.queries])
+            forget(queries)
             best = _Best(len(asked), k)
-            for offset in range(0, len(corpus), _CORPUS_ROWS):
-                found, places = block(asked, unit(corpus[offset : offset + _CORPUS_ROWS]), k, device)
+            for offset in range(0, len(corpus), sizes.corpus):
+                part = unit(corpus[offset : offset + sizes.corpus])
+                forget(corpus)
+                found, places = block(asked, part, k, device)
                 best.merge(np.arange(len(asked)), found, places + offset)
             similarities[start : start + len(asked)] = best.similarities
             indices[start : start + len(asked)] = best.indices
     return similarities, indices
 
 
-def both_directions(x: Vectors, y: Vectors, k: int) -> Neighbours:
+def both_directions(x: Vectors, y: Vectors, k: int, *, blocks: Blocks | None = None) -> Neighbours:
     """Neighbours of x in y and of y in x from one product x y^T, tile by tile: each score is computed once.
 
     Exact. A row of a tile is first looked at through the maxima of groups of scores: the k best scores lie in the k
     groups of highest maximum, and a tile that holds nothing better than the k best so far is left at once.
-    NumPy only; its BLAS follows OMP_NUM_THREADS.
+    Only ``blocks.held`` rows of y and one tile's rows of x are held as float32. NumPy only; its BLAS follows
+    OMP_NUM_THREADS.
     """
     forward, backward = _Best(len(x), _checked(x, y, k)), _Best(len(y), _checked(y, x, k))
-    scale_y = _inverse_lengths(y)
+    held = (blocks or _BLOCKS).held
     rows, columns = _TILE
-    for i in range(0, len(x), rows):
-        block = unit(x[i : i + rows])
-        for j in range(0, len(y), columns):
-            tile = block @ np.asarray(y[j : j + columns], np.float32).T
-            tile *= scale_y[j : j + columns]
-            height, width = tile.shape
-            group = math.gcd(width, _GROUP)
-            forward.update(i, tile.reshape(height, group, width // group), j)
-            group = math.gcd(height, _GROUP)
-            backward.update(j, tile.reshape(group, height // group, width).transpose(2, 0, 1), i)
+    for start in range(0, len(y), held):
+        kept = unit(y[start : start + held])
+        forget(y)
+        for i in range(0, len(x), rows):
+            block = unit(x[i : i + rows])
+            forget(x)
+            for j in range(0, len(kept), columns):
+                tile = block @ kept[j : j + columns].T
+                height, width = tile.shape
+                group = math.gcd(width, _GROUP)
+                forward.update(i, tile.reshape(height, group, width // group), start + j)
+                group = math.gcd(height, _GROUP)
+                backward.update(start + j, tile.reshape(group, height // group, width).transpose(2, 0, 1), i)
     return Neighbours(forward.similarities, forward.indices, backward.similarities, backward.indices, "one_pass")
 
 
@@ -121,15 +136,16 @@ def search(
     *,
     threads: int | None = None,
     device: str = "cpu",
+    blocks: Blocks | None = None,
 ) -> Neighbours:
     """Neighbours in both directions; ``auto`` takes the GPU when ``device`` names one, else what measured fastest."""
     if how == "auto":
         how = choose(len(x), len(y), x.shape[1], threads=threads, device=device)
     if how == "one_pass":
-        return both_directions(x, y, k)
+        return both_directions(x, y, k, blocks=blocks)
     place = "cpu" if how == "faiss" else device if device != "cpu" else "cuda"
-    forward = nearest(x, y, k, threads=threads, device=place)
-    backward = nearest(y, x, k, threads=threads, device=place)
+    forward = nearest(x, y, k, threads=threads, device=place, blocks=blocks)
+    backward = nearest(y, x, k, threads=threads, device=place, blocks=blocks)
     return Neighbours(*forward, *backward, how)
 
 
@@ -144,7 +160,7 @@ def choose(n: int, m: int, dimensions: int, *, threads: int | None = None, devic
     if n * m <= _SMALL:
         return "one_pass"
     try:
-        cores = threads or int(_faiss().omp_get_max_threads())
+        cores = threads or int(faiss_or_refuse().omp_get_max_threads())
     except MissingDependency:
         return "one_pass"
     return "one_pass" if cores * _OWN_PICK < _PRODUCT * dimensions + _FAISS_PICK else "faiss"
@@ -216,7 +232,8 @@ def _inverse_lengths(vectors: Vectors) -> NDArray[np.float32]:
     return np.where(lengths > 0, 1 / np.maximum(lengths, np.finfo(np.float32).tiny), 0).astype(np.float32)
 
 
-def _faiss() -> Any:
+def faiss_or_refuse() -> Any:
+    """The faiss package. Raises MissingDependency."""
     try:
         import faiss
     except ImportError as error:
@@ -231,7 +248,7 @@ def _faiss_threads(threads: int | None) -> Iterator[None]:
     if threads is None:
         yield
         return
-    faiss = _faiss()
+    faiss = faiss_or_refuse()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:
@@ -243,7 +260,7 @@ def _faiss_threads(threads: int | None) -> Iterator[None]:
 def _faiss_block(
     queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int, device: str
 ) -> tuple[Similarities, Indices]:
-    index = _faiss().IndexFlatIP(corpus.shape[1])
+    index = faiss_or_refuse().IndexFlatIP(corpus.shape[1])
     index.add(corpus)
     found: tuple[Similarities, Indices] = index.search(queries, min(k, len(corpus)))
     return found

@@ -55,6 +55,22 @@ def f1_curve(found: Mapping[Pair, float], gold: Collection[Pair]) -> Curve:
     return Curve(thresholds, 100 * precision, 100 * recall, 100 * f1)
 
 
+def precision_threshold(found: Mapping[Pair, float], gold: Collection[Pair], precision: float) -> float | None:
+    """The lowest threshold with at least this precision (percent) on the pairs that ``gold`` can judge; None: none has.
+
+    Gold of one's own names some true pairs only, so a found pair is judged when a sentence of it occurs in ``gold``.
+    """
+    curve = f1_curve(judged(found, gold), gold)
+    good = np.flatnonzero(curve.precision >= precision)
+    return float(curve.thresholds[good[-1]]) if good.size else None
+
+
+def judged(found: Mapping[Pair, float], gold: Collection[Pair]) -> dict[Pair, float]:
+    """The found pairs of which at least one sentence occurs in ``gold``."""
+    sources, targets = {source for source, _ in gold}, {target for _, target in gold}
+    return {pair: score for pair, score in found.items() if pair[0] in sources or pair[1] in targets}
+
+
 def above(found: Mapping[Pair, float], threshold: float) -> list[Pair]:
     """The pairs that score at least ``threshold``, best first."""
     return [pair for pair, score in sorted(found.items(), key=lambda item: -item[1]) if score >= threshold]

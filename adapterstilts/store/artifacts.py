@@ -279,6 +279,14 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
         return Removed(tuple(removed), len(leftovers), size)
 
+    def remove(self, hash: str) -> None:
+        """Remove one artifact, its log and nothing else.
+
+        Raises:
+            StoreError: it is not there.
+        """
+        self._remove(hash, self.path(hash).parent.parent.name)
+
     def _remove(self, hash: str, kind: str) -> None:
         # The manifest goes first: a directory without one is no artifact, whenever this is interrupted.
         (self._place(hash, kind) / MANIFEST).unlink(missing_ok=True)

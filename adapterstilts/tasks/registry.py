@@ -46,7 +46,7 @@ class TaskRegistry:
             near = difflib.get_close_matches(name, self._paths, n=3)
             raise RecipeError(
                 f"no task `{name}`",
-                why="a task is one YAML file; `adapterstilts tasks` lists them",
+                why="a task is one YAML file; `adapterstilts ls tasks` lists them",
                 fix=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else None,
             )
         return self._paths[name]

@@ -154,16 +154,26 @@ def test_jobs_in_a_pool(fresh: Program) -> None:
 
 
 def test_interrupt_keeps_what_is_done_and_says_how_to_go_on(fresh: Program) -> None:
-    arguments = ("train", "t-nli", "--base", "lab/s0", "--steps", "100000", "--name", "long")
+    arguments = (
+        "train",
+        "t-nli",
+        "--base",
+        "lab/s0",
+        "--steps",
+        "100000",
+        "--set",
+        "checkpoints=5000",
+        "--name",
+        "long",
+    )
     process = fresh.start(*arguments)
-    deadline = time.monotonic() + 60
-    while not list((fresh.store / "work").glob("*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.0)
+    deadline = time.monotonic() + 120
+    while not list((fresh.store / "work").glob("*/*")) and time.monotonic() < deadline:
+        time.sleep(0.1)  # until the first checkpoint is there
     os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == "" and "Traceback" not in err
-    assert "adapterstilts train t-nli --base lab/s0 --steps 100000 --name long" in err
+    assert "adapterstilts train t-nli --base lab/s0 --steps 100000 --set checkpoints=5000 --name long" in err
     states = {stage["kind"]: stage["state"] for stage in fresh.json("status", "long")["stages"]}
     assert states == {"prepare": "done", "train": "started"}

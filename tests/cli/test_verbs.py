@@ -92,6 +92,16 @@ def test_explain_methods_without_a_store(fresh: Program) -> None:
     assert "parameters are counted with --base" in fresh("explain", "stack(lora, dora)").stdout
 
 
+def test_explain_names_that_stand_for_any_module(fresh: Program) -> None:
+    plain = fresh.json("explain", "stack(a, fuse(b, c))")
+    assert plain["formulas"] == {
+        "delta": "W x + Δ_a x + α_1(x) Δ_b x + α_2(x) Δ_c x",
+        "bottleneck": "α_1(g_a(h)) g_b(g_a(h)) + α_2(g_a(h)) g_c(g_a(h))",
+    }
+    assert "a, b, c: not in the store" in fresh("explain", "stack(a, fuse(b, c))").stdout
+    fresh("explain", "a", code=2)
+
+
 @pytest.mark.parametrize(
     "kind", ["tasks", "methods", "bases", "modules", "recipes", "runs", "artifacts", "languages", "compositions"]
 )

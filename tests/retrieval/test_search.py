@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from adapterstilts.errors import DataError, MissingDependency
 from adapterstilts.retrieval import search as room
+from adapterstilts.retrieval.budget import Blocks
 from adapterstilts.retrieval.search import Neighbours, both_directions, center, choose, nearest, search, unit
 
 
@@ -36,8 +37,7 @@ def _faiss(queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int) ->
 
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_TILE", (24, 40))
-    monkeypatch.setattr(room, "_QUERY_ROWS", 30)
-    monkeypatch.setattr(room, "_CORPUS_ROWS", 50)
+    monkeypatch.setattr(room, "_BLOCKS", Blocks(queries=30, corpus=50, held=70))
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 333, 4), (97, 51, 1), (64, 80, 10), (3, 500, 4), (1, 1, 4), (5, 2, 4)])

@@ -1,0 +1,107 @@
+"""Suites: tasks that are fetched, checked and submitted together, one YAML file each. Torch-free."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from adapterstilts.errors import RecipeError
+from adapterstilts.settings import Settings
+from adapterstilts.tasks.registry import TaskRegistry, read_yaml
+from adapterstilts.tasks.spec import TaskSpec, split_task
+
+SHIPPED = Path(__file__).parent
+Part = tuple[str, str, str]  # task, language, split
+
+
+class Suite(Settings):
+    """``groups``: title -> tasks. ``benchmark``: whose languages count; without, all languages of a task do.
+
+    ``absent``: what belongs to the published suite and is no task here, with the reason.
+    """
+
+    name: str
+    title: str = ""
+    benchmark: str | None = None
+    groups: dict[str, tuple[str, ...]]
+    absent: dict[str, str] = {}
+    citation: str = ""
+    url: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(task for group in self.groups.values() for task in group)
+
+    def languages(self, spec: TaskSpec) -> tuple[str, ...]:
+        """The languages of a task that the suite's average takes."""
+        return spec.benchmarks.get(self.benchmark or "", spec.languages)
+
+
+def suite_names() -> list[str]:
+    """The shipped suites."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def get_suite(name: str) -> Suite:
+    """A shipped suite by name, or one of your own by the path of its YAML file.
+
+    Raises:
+        RecipeError: no such suite, or a broken file.
+    """
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else SHIPPED / f"{name}.yaml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, suite_names(), n=1)
+        fix = f"did you mean `{near[0]}`?" if near else "adapterstilts ls suites"
+        raise RecipeError(f"no suite `{name}`", why=f"there are {', '.join(suite_names())}", fix=fix)
+    try:
+        return Suite.model_validate({"name": path.stem, **read_yaml(path)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "suite"
+        raise RecipeError(f"`{field}`: {first['msg']}", where=str(path)) from error
+
+
+def is_suite(name: str) -> bool:
+    """Whether a word names a suite rather than a task."""
+    return name in suite_names() or Path(name).suffix in (".yaml", ".yml")
+
+
+def parts_of(name: str, tasks: TaskRegistry, languages: tuple[str, ...] = ()) -> Iterator[Part]:
+    """What a task, a task/language or a suite consists of, as (task, language, split).
+
+    Of a task every split in every language. Of a suite the dev and test splits in the suite's languages, and the
+    English train and dev split of the task that each is trained on: what zero-shot transfer needs.
+
+    Args:
+        languages: only these, of targets; training data stays.
+
+    Raises:
+        RecipeError: no such task or suite, or a language that it does not have.
+    """
+    if is_suite(name):
+        yield from dict.fromkeys(_suite_parts(get_suite(name), tasks, languages))
+        return
+    task, language = split_task(name)
+    spec = tasks.get(task)
+    asked = (language,) if language else languages
+    if absent := [code for code in asked if code not in spec.languages]:
+        why = f"it has {', '.join(spec.languages)}"
+        raise RecipeError(f"{task} does not have {', '.join(absent)}", why=why)
+    yield from ((task, code, split) for code in asked or spec.languages for split in spec.splits)
+
+
+def _suite_parts(suite: Suite, tasks: TaskRegistry, languages: tuple[str, ...]) -> Iterator[Part]:
+    for name in suite.tasks:
+        spec = tasks.get(name)
+        trained = tasks.get(spec.train_task)
+        if "train" in trained.splits:
+            own = trained.selection.language
+            code = own if own in trained.languages else trained.languages[0]
+            wanted = ("train", trained.selection.split)
+            yield from ((trained.name, code, split) for split in wanted if split in trained.splits)
+        chosen = [code for code in suite.languages(spec) if not languages or code in languages]
+        yield from ((name, code, split) for code in chosen for split in spec.splits if split != "train")

@@ -1,0 +1,390 @@
+"""Retrieval against the obvious way, paired in one run on one core.
+
+    python benchmarks/retrieval.py --size tiny                      # seconds: that everything runs and agrees
+    python benchmarks/retrieval.py --size small --out benchmarks/results/retrieval.json
+
+Each pair runs in the order A B B A ..., and process CPU time is measured. Beside each time stands what was equal. The
+obvious way: encoding padded to 512 (as XTREME's script) or to the longest of the batch; FAISS IndexFlatIP in both
+directions; XTREME's mining loop. Peak memory is measured in a process of its own for each way.
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+K = 4
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    sentences: int
+    layers: int
+    width: int
+    vectors: tuple[int, int]  # two sizes: the second checks the extrapolation of the first
+    dimensions: int
+    rounds: int
+    index: str
+
+
+SIZES = {
+    "tiny": Size(24, 2, 256, (1000, 2000), 256, 1, "IVF16,Flat;nprobe=4"),
+    "small": Size(100, 2, 1024, (10_000, 20_000), 1024, 1, "IVF256,Flat;nprobe=16"),
+}
+
+
+# -- what is compared -------------------------------------------------------------------------------------------------
+
+
+def encoder(size: Size) -> Any:
+    """A random encoder of XLM-R Large's width (small) with few layers: time a token and layer is what counts."""
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    from adapterstilts.encoder.base import Base
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    config = XLMRobertaConfig(
+        vocab_size=5000,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.width // 64,
+        intermediate_size=4 * size.width,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )
+    model = XLMRobertaModel(config, add_pooling_layer=False).eval().requires_grad_(False)
+    return Base("random", Path(), model, pad_id=1)
+
+
+def sentences(count: int) -> list[list[int]]:
+    """Token rows of Tatoeba's lengths: log-normal, mean 15, at most 92 subwords."""
+    rng = np.random.default_rng(0)
+    lengths = np.clip(np.exp(rng.normal(2.58, 0.5, count)), 4, 92).astype(int)
+    return [[0, *rng.integers(5, 5000, n - 2).tolist(), 2] for n in lengths]
+
+
+def encode_padded(base: Any, rows: Sequence[list[int]], width: int | None) -> Floats:
+    """Mean-pooled last layer, batches of 100 in file order, padded to ``width`` or to the longest of the batch."""
+    import torch
+
+    found = []
+    for start in range(0, len(rows), 100):
+        batch = rows[start : start + 100]
+        length = width or max(map(len, batch))
+        ids = torch.tensor([row + [1] * (length - len(row)) for row in batch])
+        mask = (ids != 1).long()
+        with torch.no_grad():
+            hidden = base.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        found.append(((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).numpy())
+    return np.concatenate(found)
+
+
+def encode_ours(base: Any, rows: Sequence[list[int]]) -> Floats:
+    from adapterstilts.data.arrays import Arrays
+    from adapterstilts.modules.attach import Adapted
+    from adapterstilts.retrieval.embed import embed
+
+    ids = np.array([token for row in rows for token in row], dtype=np.int32)
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    arrays = Arrays(ids, offsets, np.arange(len(rows) + 1, dtype=np.int64), {})
+    return embed(Adapted(base, {}, None), arrays, [base.layers])[0]
+
+
+def vectors(count: int, dimensions: int) -> tuple[Floats, Floats]:
+    """Anisotropic embeddings: a common direction, and one in ten rows has a noisy translation."""
+    rng = np.random.default_rng(count)
+    common = rng.normal(size=dimensions)
+    x, y = (rng.normal(size=(count, dimensions)) + 2 * common for _ in range(2))
+    pairs = rng.permutation(count)[: count // 10]
+    y[pairs] = x[pairs] + 0.8 * rng.normal(size=(len(pairs), dimensions))
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def search_faiss(x: Floats, y: Floats) -> tuple[Any, ...]:
+    """As LASER and XTREME: normalised copies, one flat index a side."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    x, y = x.copy(), y.copy()
+    faiss.normalize_L2(x)
+    faiss.normalize_L2(y)
+    found: list[Any] = []
+    for queries, corpus in ((x, y), (y, x)):
+        index = faiss.IndexFlatIP(corpus.shape[1])
+        index.add(corpus)
+        found += index.search(queries, K)
+    return tuple(found)
+
+
+def search_ours(x: Any, y: Any) -> Any:
+    from adapterstilts.retrieval.search import search
+
+    return search(x, y, K, threads=1)
+
+
+def mine_loop(x: Floats, y: Floats, found: Any, gold: set[tuple[str, str]]) -> tuple[dict[Any, float], float]:
+    """XTREME's utils_retrieve.py, step by step: margin loop, greedy matching, threshold."""
+    fwd, bwd = found.similarities.mean(axis=1), found.back_similarities.mean(axis=1)
+
+    def scored(a: Floats, b: Floats, places: Any, means: Any, others: Any) -> Any:
+        scores = np.zeros(places.shape)
+        for i in range(places.shape[0]):
+            for j in range(places.shape[1]):
+                k = places[i, j]
+                scores[i, j] = a[i].dot(b[k]) / ((means[i] + others[k]) / 2)
+        return scores
+
+    forward = scored(x, y, found.indices, fwd, bwd)
+    backward = scored(y, x, found.back_indices, bwd, fwd)
+    best_y = found.indices[np.arange(len(x)), forward.argmax(axis=1)]
+    best_x = found.back_indices[np.arange(len(y)), backward.argmax(axis=1)]
+    pairs = np.stack((np.concatenate((np.arange(len(x)), best_x)), np.concatenate((best_y, np.arange(len(y))))), axis=1)
+    scores = np.concatenate((forward.max(axis=1), backward.max(axis=1)))
+    seen_x, seen_y, kept = set(), set(), {}
+    for i in np.argsort(-scores):
+        source, target = pairs[i]
+        if source not in seen_x and target not in seen_y:
+            seen_x.add(source)
+            seen_y.add(target)
+            if scores[i] > 0:
+                kept[str(source), str(target)] = float(scores[i])
+    items = sorted(kept.items(), key=lambda item: -item[1])
+    correct, best, threshold = 0, -1.0, 0.0
+    for i in range(len(items) - 1):
+        correct += items[i][0] in gold
+        if correct:
+            precision, recall = correct / (i + 1), correct / len(gold)
+            f1 = 2 * precision * recall / (precision + recall)
+            if f1 > best:
+                best, threshold = f1, (items[i][1] + items[i + 1][1]) / 2
+    return kept, threshold
+
+
+def mine_ours(found: Any, sides: tuple[Any, Any], gold: set[tuple[str, str]]) -> tuple[dict[Any, float], float]:
+    from adapterstilts.retrieval.mining import candidates, mine
+    from adapterstilts.retrieval.threshold import f1_curve
+
+    pairs = candidates(mine(found), *sides)
+    return pairs, f1_curve(pairs, gold).threshold
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+def paired(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[dict[str, Any], Any, Any]:
+    """CPU seconds of both, in the order A B B A of each round."""
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    results: dict[str, Any] = {}
+    for name in ("ours", "theirs", "theirs", "ours") * rounds:
+        start = time.process_time()
+        results[name] = (ours if name == "ours" else theirs)()
+        seconds[name].append(time.process_time() - start)
+    row: dict[str, Any] = {}
+    for name, values in seconds.items():
+        row[name] = statistics.median(values)
+        row[f"{name}_range"] = [min(values), max(values)]
+    row["times_faster"] = row["theirs"] / row["ours"]
+    return row, results["ours"], results["theirs"]
+
+
+def same(ours: Any, theirs: Any) -> float:
+    """Share of equal neighbours (as sets, row by row) of both directions."""
+    equal = total = 0
+    for a, b in ((ours.indices, theirs[1]), (ours.back_indices, theirs[3])):
+        equal += sum(len(set(p) & set(q)) for p, q in zip(a.tolist(), b.tolist(), strict=True))
+        total += a.size
+    return equal / total
+
+
+def encoding_rows(size: Size) -> list[dict[str, Any]]:
+    base, rows = encoder(size), sentences(size.sentences)
+    encode_ours(base, rows[:8])
+    made = []
+    for name, width, target in (("padded to 512", 512, 4.0), ("padded to the longest of 100", None, None)):
+        row, ours, theirs = paired(
+            lambda: encode_ours(base, rows), lambda width=width: encode_padded(base, rows, width), size.rounds
+        )
+        equal = f"largest difference {np.abs(ours - theirs).max():.1e}"
+        made.append({"what": "encoding", "against": name, "n": len(rows), "equal": equal, "target": target, **row})
+    return made
+
+
+def search_rows(size: Size) -> list[dict[str, Any]]:
+    from adapterstilts.retrieval.approximate import search_approximate
+    from adapterstilts.retrieval.mining import Lines
+
+    made = []
+    for count in size.vectors:
+        x, y = vectors(count, size.dimensions)
+        row, found, plain = paired(lambda x=x, y=y: search_ours(x, y), lambda x=x, y=y: search_faiss(x, y), size.rounds)
+        recall = same(found, plain)
+        made.append(
+            {"what": f"search, exact ({found.how})", "against": "FAISS IndexFlatIP, both directions", "n": count}
+            | {"equal": f"recall@{K} {recall:.6f}", "target": 1.7, **row}
+        )
+        gold = {(str(i), str(i)) for i in range(count)}
+        gold = set(sorted(gold)[: count // 10])
+        lines = Lines(np.arange(count), tuple((str(i),) for i in range(count)))
+        from adapterstilts.retrieval.search import unit
+
+        ux, uy = unit(x), unit(y)
+        row, (ours, mark), (theirs, other) = paired(
+            lambda found=found, lines=lines, gold=gold: mine_ours(found, (lines, lines), gold),
+            lambda ux=ux, uy=uy, found=found, gold=gold: mine_loop(ux, uy, found, gold),
+            size.rounds,
+        )
+        overlap = len(ours.keys() & theirs.keys()) / max(1, len(ours.keys() | theirs.keys()))
+        made.append(
+            {"what": "mining after search", "against": "XTREME's loop", "n": count, "target": 20.0}
+            | {"equal": f"pair overlap {overlap:.6f}, threshold differs by {abs(mark - other):.1e}", **row}
+        )
+        row, near, _ = paired(
+            lambda x=x, y=y: search_approximate(x, y, K, size.index), lambda x=x, y=y: search_faiss(x, y), size.rounds
+        )
+        equal = f"recall@{K} {same(near.neighbours, plain):.4f} (on its sample {near.recall:.4f})"
+        made.append(
+            {"what": f"search, {size.index}", "against": "FAISS IndexFlatIP, both directions", "n": count}
+            | {"equal": equal, "target": None, **row}
+        )
+    return made
+
+
+def memory_row(size: Size) -> dict[str, Any]:
+    """Peak resident memory above that of the imported libraries, each way in its own process."""
+    count = size.vectors[1]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, array in zip("xy", vectors(count, size.dimensions), strict=True):
+            np.save(Path(folder, f"{name}.npy"), array)
+        peaks = {}
+        for way in ("ours", "theirs"):
+            done = subprocess.run(
+                [sys.executable, __file__, "--memory", way, folder], check=True, capture_output=True, text=True
+            )
+            peaks[way] = json.loads(done.stdout)
+    ours, theirs = (peaks[way]["above"] / 2**20 for way in ("ours", "theirs"))
+    return {
+        "what": "peak memory of the search, MiB",
+        "against": "FAISS IndexFlatIP, both directions",
+        "n": count,
+        "equal": f"same neighbours: {peaks['ours']['digest'] == peaks['theirs']['digest']}; "
+        f"whole process {peaks['ours']['peak'] / 2**20:.0f} against {peaks['theirs']['peak'] / 2**20:.0f}",
+        "target": 4.0,
+        "ours": ours,
+        "ours_range": [ours, ours],
+        "theirs": theirs,
+        "theirs_range": [theirs, theirs],
+        "times_faster": theirs / ours,
+    }
+
+
+def memory(way: str, folder: Path) -> None:
+    """One way in this process; prints its peak."""
+    import faiss
+
+    import adapterstilts.retrieval.search  # noqa: F401
+
+    faiss.omp_set_num_threads(1)
+    from adapterstilts.retrieval.budget import resident
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is none of the search
+    before = resident()
+    mode: Any = "r" if way == "ours" else None
+    x, y = (np.load(folder / f"{name}.npy", mmap_mode=mode) for name in "xy")
+    if way == "ours":
+        found = search_ours(x, y)
+        sets = np.sort(found.indices, axis=1), np.sort(found.back_indices, axis=1)
+    else:
+        plain = search_faiss(x, y)
+        sets = np.sort(plain[1], axis=1), np.sort(plain[3], axis=1)
+    digest = [int(part.astype(np.int64).sum() + (part[:, 0] * np.arange(len(part))).sum()) for part in sets]
+    print(json.dumps({"above": _peak() - before, "peak": _peak(), "digest": digest}))
+
+
+def _peak() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Seconds for larger n by n^2 (search) or n (mining), and how far the first size was off about the second."""
+    made = []
+    for what, power in (("search, exact", 2), ("mining", 1)):
+        first, second = (row for row in rows if row["what"].startswith(what))
+        for way in ("ours", "theirs"):
+            step = (second["n"] / first["n"]) ** power
+            large = {str(n): second[way] * (n / second["n"]) ** power for n in (100_000, 400_000)}
+            made.append(
+                {"what": first["what"], "way": way, "power": power, "seconds": large}
+                | {"measured_over_predicted": second[way] / (first[way] * step)}
+            )
+    return made
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| what | n | ours | obvious | times | target | equal |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [
+            f"{row[way]:.3f} ({row[f'{way}_range'][0]:.3f}-{row[f'{way}_range'][1]:.3f})" for way in ("ours", "theirs")
+        ]
+        target = "" if row["target"] is None else f"{row['target']:g}: {'met' if row['met'] else 'NOT met'}"
+        times = f"{row['times_faster']:.2f}"
+        lines.append(
+            f"| {row['what']} against {row['against']} | {row['n']} | {cells[0]} | {cells[1]} "
+            f"| {times} | {target} | {row['equal']} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--out", type=Path, help="JSON of the run")
+    parser.add_argument("--memory", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        memory(options.memory[0], Path(options.memory[1]))
+        return
+    size = SIZES[options.size]
+    rows = [*encoding_rows(size), *search_rows(size), memory_row(size)]
+    for row in rows:
+        row["met"] = None if row["target"] is None else bool(row["times_faster"] >= row["target"])
+    packages = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "faiss-cpu", "transformers")}
+    machine = {"machine": platform.machine(), "python": platform.python_version(), "threads": 1, **packages}
+    result = {"size": options.size, "settings": vars(size), "machine": machine, "rows": rows}
+    result["extrapolation"] = extrapolated(rows)
+    print(table(rows))
+    for row in result["extrapolation"]:
+        seconds = ", ".join(f"n = {n}: {value:.0f} s" for n, value in row["seconds"].items())
+        check = f"second size measured / predicted {row['measured_over_predicted']:.2f}"
+        print(f"{row['what']}, {row['way']}: {seconds} (by n^{row['power']}; {check})")
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
