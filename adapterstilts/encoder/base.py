@@ -18,6 +18,11 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ARCHITECTURES = ("xlm-roberta", "roberta")
 
 
+def device() -> torch.device:
+    """Where stages compute: the GPU when there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Base:
     """A frozen encoder without pooler, and where it came from."""

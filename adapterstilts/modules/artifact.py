@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adapterstilts.encoder.base import Precision, device
 from adapterstilts.encoder.batch import Batch, collate
 from adapterstilts.errors import StoreError
 from adapterstilts.modules.attach import Adapted, LeafWeights, fusion_key, fusions
@@ -32,7 +33,9 @@ from adapterstilts.modules.composition import Leaf, Tree, format_tree, leaves, m
 from adapterstilts.modules.methods import get_method
 from adapterstilts.settings import MethodSettings
 
-GOLDEN_TOLERANCE = 1e-4
+# Relative distance between stored and recomputed outputs; another device rounds bf16 differently.
+GOLDEN_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Module:
     base: str
     tokenizer: str
     heads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    precision: Precision = "fp32"  # of the base it was trained on, and is used on
 
     def weights(self) -> dict[str, LeafWeights]:
         """Every leaf's tensors.
@@ -114,7 +118,8 @@ def read_module(directory: Path, *, base: str | None = None) -> Module:
             why=f"it was trained on {plain['base'][:12]}, this base is {base[:12]}",
             fix="use the base it was trained on",
         )
-    return Module(directory, tree, plain["trained"], methods, plain["base"], plain["tokenizer"], plain["heads"])
+    kept = {name: plain[name] for name in ("trained", "base", "tokenizer", "heads", "precision")}
+    return Module(directory, tree, methods=methods, **kept)
 
 
 def write_module(
@@ -165,6 +170,7 @@ def write_module(
         "heads": {name: description for name, (description, _) in heads.items()},
         "base": base,
         "tokenizer": tokenizer,
+        "precision": PRECISION[adapted.model.dtype],
     }
     (directory / "module.json").write_text(json.dumps(plain, indent=2))
     return read_module(directory)
@@ -200,16 +206,19 @@ def load_adapted(base: Any, module: Module) -> Adapted:
     """
     adapted = Adapted(base, module.weights(), module.tree, fusion=module.fusion())
     check_golden(adapted, module.directory)
+    adapted.to(device())
     return adapted
 
 
 def check_golden(adapted: Adapted, directory: Path) -> None:
-    """Compare the outputs on the fixed inputs with the stored ones (fp32 only: other precisions differ by design)."""
-    if adapted.model.dtype != torch.float32:
-        return
+    """Compare the outputs on the fixed inputs with the stored ones.
+
+    Raises:
+        StoreError: they differ by more than rounding.
+    """
     stored = load_file(directory / "golden.safetensors")["hidden"]
     distance = float((golden_outputs(adapted) - stored).norm() / stored.norm())
-    if not distance <= GOLDEN_TOLERANCE:
+    if not distance <= GOLDEN_TOLERANCE[adapted.model.dtype]:
         raise StoreError(
             "the loaded module does not give its stored outputs",
             where=str(directory),

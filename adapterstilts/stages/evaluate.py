@@ -25,8 +25,8 @@ def run(
     Raises:
         StageFailed: the module has no trained head for the task: a number from a new head would mean nothing.
     """
-    base = load_base(spec.base.ref)
     module = read_module(parents["module"], base=spec.base.fingerprint)
+    base = load_base(spec.base.ref, module.precision)
     adapted = load_adapted(base, module)
     splits = {language: read_prepared(parents[f"data:{language}"]) for language in spec.languages}
     task = next(iter(splits.values())).task
@@ -38,6 +38,7 @@ def run(
         )
     head = make_head(task, base)
     head.load_state_dict(module.head(task.head_name), strict=task.format != "masked_lm")
+    head.to(adapted.model.device)
     rows: list[dict[str, Any]] = []
     for number, (language, split) in enumerate(splits.items()):
         with (directory / f"predictions.{language}.jsonl").open("w", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterstilts.data.prepared import read_prepared_bitext
-from adapterstilts.encoder.base import Base, load_base
+from adapterstilts.encoder.base import Base, device, load_base
 from adapterstilts.modules.artifact import load_adapted, read_module
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.retrieval.scoring import Bitext, MiningSettings, bucc_scores, tatoeba_predictions, tatoeba_scores
@@ -30,11 +30,14 @@ def run(
 
     A killed run goes on with the language, and inside it with the batch, where it stopped.
     """
-    base = load_base(spec.base.ref)
     if spec.module is None:
+        base = load_base(spec.base.ref)
         adapted = Adapted(base, {}, None)
+        adapted.to(device())
     else:
-        adapted = load_adapted(base, read_module(parents["module"], base=spec.base.fingerprint))
+        module = read_module(parents["module"], base=spec.base.fingerprint)
+        base = load_base(spec.base.ref, module.precision)
+        adapted = load_adapted(base, module)
     layers = list(range(base.layers + 1)) if spec.layers == "all" else list(spec.layers)
     task = read_prepared_bitext(next(path for role, path in parents.items() if role.startswith("data:"))).task
     answer = _mine if task.metric == "bucc" else _match

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterstilts.data.prepared import Prepared, read_prepared
-from adapterstilts.encoder.base import Base, VocabularyHead, load_base
+from adapterstilts.encoder.base import Base, VocabularyHead, device, load_base
 from adapterstilts.encoder.heads import MaskedHead, build_head
 from adapterstilts.errors import RecipeError, StageFailed
 from adapterstilts.evaluation.score import make_masking, score
@@ -65,6 +65,7 @@ def run(
         seed=spec.seed,
         dropout=settings.dropout,
     )
+    adapted.to(device())
     before = golden_outputs(adapted)
     prepared = {share.key: read_prepared(parents[f"train:{share.key}"]) for share in spec.mix}
     heads = _heads(prepared.values(), base, start.heads, spec.seed, settings.dropout)

@@ -107,7 +107,7 @@ def test_another_base_a_truncated_file_and_altered_weights_are_refused(fresh_bas
 def test_the_description_is_plain_json(fresh_base, tmp_path):  # type: ignore[no-untyped-def]
     store(tmp_path / "m", fresh_base, {"a": LeafWeights(trained(fresh_base(), "lora", 1).method)}, Leaf("a"), "a")
     plain = json.loads((tmp_path / "m" / "module.json").read_text())
-    assert set(plain) == {"tree", "trained", "leaves", "heads", "base", "tokenizer"}
+    assert set(plain) == {"tree", "trained", "leaves", "heads", "base", "tokenizer", "precision"}
     assert plain["leaves"][plain["trained"]]["name"] == "lora"
 
 

@@ -188,3 +188,17 @@ def test_masked_words_train_and_are_scored(tmp_path):  # type: ignore[no-untyped
     values = {row["metric"]: row["value"] for row in json.loads((path / "scores.json").read_text())}
     # The base was pretrained on this text: far better than guessing among 4,001 pieces.
     assert 1 < values["perplexity"] < 30 and values["log_probability"] < 0
+
+
+def test_a_module_trained_in_bf16_is_used_in_bf16(tmp_path):  # type: ignore[no-untyped-def]
+    store = Store(tmp_path)
+    train = {**RECIPE["train"], "precision": "bf16"}
+    arms = {"continue": {"continue": "a"}}
+    search = [{"tasks": ["lab-tatoeba"], "modules": ["a"], "languages": ["qaa"], "limit": 20}]
+    plan = plan_of(
+        {**RECIPE, "train": train, "modules": {"a": RECIPE["modules"]["a"]}, "arms": arms, "retrieve": search}, store
+    )
+    result = run(plan, store)
+    assert result.ok, [str(stage.error) for stage in result.having("failed")]
+    for path in artifacts(plan, store, "train").values():
+        assert json.loads((path / "module.json").read_text())["precision"] == "bf16"
