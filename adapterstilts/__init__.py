@@ -14,7 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adapterstilts.api.exchange import export_merged, export_module, import_module
     from adapterstilts.api.module import LoadedModule, load
+    from adapterstilts.api.predicting import predict
     from adapterstilts.api.retrieval import embed, mine, nearest
     from adapterstilts.api.running import Run, plan_recipe, run
     from adapterstilts.api.showing import scores, write_report
@@ -29,12 +31,16 @@ __all__ = [
     "__version__",
     "embed",
     "evaluate",
+    "export_merged",
+    "export_module",
     "fuse",
+    "import_module",
     "load",
     "merge",
     "mine",
     "nearest",
     "plan_recipe",
+    "predict",
     "retrieve",
     "run",
     "scores",
@@ -48,6 +54,8 @@ _HOMES = {
     "LoadedModule": "adapterstilts.api.module",
     "load": "adapterstilts.api.module",
     **dict.fromkeys(("embed", "mine", "nearest"), "adapterstilts.api.retrieval"),
+    **dict.fromkeys(("export_merged", "export_module", "import_module"), "adapterstilts.api.exchange"),
+    "predict": "adapterstilts.api.predicting",
     "Run": "adapterstilts.api.running",
     "plan_recipe": "adapterstilts.api.running",
     "run": "adapterstilts.api.running",

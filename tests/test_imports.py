@@ -39,7 +39,8 @@ HEAVY = {"torch", "transformers", "peft", "adapters", "faiss", "datasets", "matp
 # scipy is study's own; it has no torch.
 TORCH_FREE = [
     "cli", "api", "recipe", "plan", "results", "store", "settings", "errors", "executors", "stages.specs", "stages.run",
-    "tasks.spec", "tasks.registry", "modules.methods", "modules.composition", "encoder.reference", "data.sources",
+    "tasks.spec", "tasks.registry", "tasks.suites", "modules.methods",
+    "modules.composition", "encoder.reference", "data.sources", "data.leaks", "data.fetch", "data.archive",
     "lab",
 ]  # fmt: skip
 

@@ -113,7 +113,7 @@ def leaks(
         from adapterstilts.api.running import plan_recipe
 
         plan = plan_recipe(recipes[0], store=opened, task_files=registry).plan
-        trains, tests = leaking.plan_items(plan, generated=True)
+        trains, tests = leaking.plan_items(plan, everything=True)
     else:
         trains, tests = _items(chosen(names, registry, languages), _root(data), registry, opened)
     if not trains or not tests:

@@ -20,6 +20,7 @@ from adapterstilts.modules.composition import (
     Stack,
     Tree,
     format_tree,
+    has_slot,
     leaves,
     map_leaves,
     parse,
@@ -101,17 +102,31 @@ def parameter_count(method: MethodSettings, shape: Shape) -> int | None:
     d, f = shape.width, shape.feedforward
     sides = {"intermediate": (d, f), "output": (f, d)}  # every other site is d x d
     sites = [(site, *sides.get(site, (d, d))) for site in chosen.get("sites", ())]
-    if method.name in ("lora", "rslora"):
+    if method.name in ("lora", "rslora", "pissa"):
         return layers * sum(int(chosen["r"]) * (a + b) for _, a, b in sites)
     if method.name == "dora":
         return layers * sum(int(chosen["r"]) * (a + b) + b for _, a, b in sites)
+    if method.name == "vera":
+        return layers * sum(int(chosen["r"]) + b for _, _, b in sites)
     if method.name == "ia3":
-        # At the feed-forward sites the input is scaled, elsewhere the output.
-        return layers * sum(a if site in ("intermediate", "output") else b for site, a, b in sites)
-    if method.name in ("seq_bn", "double_seq_bn", "par_bn"):
-        inner = max(1, int(d // chosen["reduction"]))
-        return layers * (2 if method.name == "double_seq_bn" else 1) * (2 * d * inner + inner + d)
-    return None
+        return layers * sum(a if site in chosen["inputs"] else b for site, a, b in sites)
+    if method.name == "prefix_tuning":
+        inner, out = int(chosen["inner"]), layers * 2 * d
+        return int(chosen["length"]) * d + (d * inner + inner) + (inner * out + out)
+    inner = max(1, int(d // chosen["reduction"]))
+    places = layers * (1 if method.name in ("seq_bn", "seq_bn_inv", "par_bn") else 2)
+    if method.name == "compacter":
+        return places * 3 * (d + inner) + int(chosen["dim"]) ** 3
+    half = d // 2
+    coupled = half // int(chosen["inv_reduction"]) if "inv_reduction" in chosen else 0
+    mapped = 2 * (2 * half * coupled + coupled + half) if coupled else 0
+    return places * (2 * d * inner + inner + d) + mapped
+
+
+def stored_bytes(method: MethodSettings, shape: Shape) -> int | None:
+    """Bytes of a stored module: what trains, and of PiSSA also where it started."""
+    count = parameter_count(method, shape)
+    return None if count is None else count * BYTES * (2 if method.name == "pissa" else 1)
 
 
 # -- formulas ---------------------------------------------------------------------------------------------------------
@@ -190,11 +205,11 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
     ref = base or (module_base(store, stored) if stored else None)
     shape = base_shape(ref) if ref else None
     rows = []
-    for name, method in sorted(methods.items(), key=lambda item: leaves(tree).index(item[0])):
+    for name, method in sorted(methods.items(), key=lambda item: _places(tree).index(item[0])):
         known = get_method(method.name)
         number = parameter_count(method, shape) if shape is not None else None
         row: dict[str, Any] = {"name": name, "method": method.name, "family": known.family, "trains": name in trains}
-        row |= {"parameters": number, "bytes": None if number is None else number * BYTES}
+        row |= {"parameters": number, "bytes": None if shape is None else stored_bytes(method, shape)}
         rows.append(row | {"settings": method.parameters})
     families = sorted({row["family"] for row in rows}, reverse=True)
     return {
@@ -207,6 +222,13 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
         "trainable": sum(row["parameters"] or 0 for row in rows if row["trains"]) if shape is not None else None,
         "notes": _notes(tree, families),
     }
+
+
+def _places(tree: Tree) -> list[str]:
+    """The names of leaves and slots, from the bottom up."""
+    if isinstance(tree, (Leaf, Slot)):
+        return [tree.name if isinstance(tree, Leaf) else f"{{{tree.name}}}"]
+    return [name for child in tree.children for name in _places(child)]
 
 
 def _abstract(tree: Tree, store: Store) -> bool:
@@ -267,8 +289,12 @@ def _stored(name: str, hash: str, store: Store) -> tuple[Tree, dict[str, MethodS
     plain = json.loads((store.path(hash) / "module.json").read_text(encoding="utf-8"))
     known = _leaf_names(store)
     names = {leaf: name if leaf == plain["trained"] else known.get(leaf, leaf[:10]) for leaf in plain["leaves"]}
-    methods = {names[leaf]: MethodSettings.model_validate(method) for leaf, method in plain["leaves"].items()}
-    return map_leaves(parse(plain["tree"]), lambda leaf: Leaf(names[leaf.name], leaf.weight)), methods
+    tree = parse(plain["tree"])
+    settings = {leaf: MethodSettings.model_validate(method) for leaf, method in plain["leaves"].items()}
+    methods = {names[leaf]: settings[leaf] for leaf in leaves(tree)}
+    for slot, filling in plain.get("slots", {}).items():
+        methods[f"{{{slot}}}"] = settings[leaves(parse(filling))[-1]]  # what stood there in training, and its size
+    return map_leaves(tree, lambda leaf: Leaf(names[leaf.name], leaf.weight)), methods
 
 
 def _leaf_names(store: Store) -> dict[str, str]:
@@ -316,7 +342,8 @@ def _of_family(tree: Tree, methods: Mapping[str, MethodSettings], family: str) -
     if isinstance(tree, Leaf):
         return tree if get_method(methods[tree.name].name).family == family else None
     if isinstance(tree, Slot):
-        return tree
+        held = methods.get(f"{{{tree.name}}}")
+        return tree if held is None or get_method(held.name).family == family else None
     parts = [part for child in tree.children if (part := _of_family(child, methods, family)) is not None]
     if not parts or (all(isinstance(part, Slot) for part in parts) and family == "bottleneck" and leaves(tree)):
         return None
@@ -335,6 +362,8 @@ def _notes(tree: Tree, families: list[str], both: bool = True) -> list[str]:
         notes.append("α: softmax over the fused modules, trained per layer; the modules stay frozen")
     if isinstance(tree, Stack) and len(tree.children) > 1:
         notes.append("only the last module of a stack trains; a fresh one changes nothing before its first step")
+    if has_slot(tree):
+        notes.append("{language}: bound when it is used, to each language's own module; default: as in training")
     if both and len(families) > 1:
         notes.append("deltas are summed at their sites, bottlenecks run in order at theirs")
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 VERSION = 1  # raised when the comparison changes
 NOTABLE = 0.01  # share of test examples with a single shared text that is worth a warning; whole examples always are
+Say = Callable[[str], object]
 Item = tuple[str, Resolved]  # identity of the data as they are read, and the data
 
 
-def plan_items(plan: Plan, *, generated: bool) -> tuple[list[Item], list[Item]]:
+def plan_items(plan: Plan, *, everything: bool) -> tuple[list[Item], list[Item]]:
     """(train sets, dev and test sets) of a plan that are on this machine.
 
     Args:
-        generated: also those of the embedded world. Its splits are cut apart by construction, so a run does not ask.
+        everything: also the embedded world, whose splits are apart by construction, and plain text, which can be huge;
+            a run does not look at these by itself.
     """
     trains: dict[str, Resolved] = {}
     tests: dict[str, Resolved] = {}
@@ -36,15 +38,22 @@ def plan_items(plan: Plan, *, generated: bool) -> tuple[list[Item], list[Item]]:
         if not isinstance(stage.spec, PrepareSpec):
             continue
         resolved = Resolved.from_plain(stage.spec.source)
-        if (resolved.source.kind == "lab" and not generated) or (resolved.source.kind == "hub" and not resolved.files):
+        skipped = resolved.source.kind == "lab" or resolved.task.format == "masked_lm"
+        if (skipped and not everything) or (resolved.source.kind == "hub" and not resolved.files):
             continue
         chosen = trains if resolved.split == "train" else tests
         chosen[digest([stage.spec.task, stage.spec.task_hash, stage.spec.split, stage.spec.data])] = resolved
     return list(trains.items()), list(tests.items())
 
 
-def compare(trains: Sequence[Item], tests: Sequence[Item], store: Store) -> list[Overlap]:
+def compare(
+    trains: Sequence[Item], tests: Sequence[Item], store: Store, say: Say | None = None, *, read: bool = True
+) -> list[Overlap]:
     """What every train set shares with every test set. Only pairs that were never compared are read.
+
+    Args:
+        say: told when something has to be read.
+        read: False leaves out the pairs that were never compared.
 
     Raises:
         DataError: data that cannot be read.
@@ -54,13 +63,15 @@ def compare(trains: Sequence[Item], tests: Sequence[Item], store: Store) -> list
     known = _remembered(store)
     keys = {(a, b): digest([VERSION, a, b]) for a, _ in trains for b, _ in tests}
     new = {pair for pair, key in keys.items() if key not in known}
-    if new:
+    if new and read:
+        if say is not None:
+            say(f"comparing {len(trains)} train sets with {len(tests)} dev and test sets, once for these data")
         some = [item for item in trains if any(item[0] == a for a, _ in new)]
         others = [item for item in tests if any(item[0] == b for _, b in new)]
         for i, j, found in overlaps([data for _, data in some], [data for _, data in others]):
             known[keys[some[i][0], others[j][0]]] = {**asdict(found), "samples": list(found.samples)}
         _remember(store, known)
-    plain = [known[key] for key in keys.values()]
+    plain = [known[key] for key in keys.values() if key in known]
     return [Overlap(**{**entry, "samples": tuple(entry["samples"])}) for entry in plain]
 
 
@@ -71,26 +82,22 @@ def warnings_of(found: Iterable[Overlap]) -> list[str]:
         task, _, rest = pair.test.partition("/")
         language, _, split = rest.partition(" ")
         if pair.examples or pair.share >= NOTABLE:
-            what = f"{pair.examples} whole" if pair.examples else f"a text of {pair.texts}"
-            groups.setdefault((pair.train, task, split), []).append(f"{language} {what} of {pair.n}")
+            what = f"{pair.examples} of {pair.n} whole" if pair.examples else f"{pair.texts} of {pair.n} in part"
+            groups.setdefault((pair.train, task, split), []).append(f"{language} {what}")
     return [
-        f"leak: {train} holds examples of {task} {split}: {', '.join(each)}"
+        f"leak: examples of {task} {split} are in {train}: {', '.join(each)}"
         for (train, task, split), each in groups.items()
     ]
 
 
-def with_leaks(planned: Planned) -> Planned:
+def with_leaks(planned: Planned, say: Say | None = None, *, read: bool = True) -> Planned:
     """The plan with a warning for every leak. Data that cannot be read are left to the stage that reports them."""
     try:
-        found = compare(*plan_items(planned.plan, generated=False), planned.store)
+        found = compare(*plan_items(planned.plan, everything=False), planned.store, say, read=read)
     except AdapterstiltsError:
         return planned
     warnings = tuple(dict.fromkeys([*planned.plan.warnings, *warnings_of(found)]))
-    return (
-        planned
-        if warnings == planned.plan.warnings
-        else replace(planned, plan=replace(planned.plan, warnings=warnings))
-    )
+    return replace(planned, plan=replace(planned.plan, warnings=warnings))
 
 
 def _remembered(store: Store) -> dict[str, Mapping[str, Any]]:

@@ -110,7 +110,7 @@ def load(module: str, *, base: str | None = None, store: PathLike | Store | None
         directory = opened.path(hash)
         fingerprint = _fingerprint(ref, opened)
     read = read_module(directory, base=fingerprint)
-    loaded = load_base(ref)
+    loaded = load_base(ref, read.precision)
     adapted = load_adapted(loaded, read)
     tokenizer = Tokenizer.from_directory(loaded.directory)
     return LoadedModule(module, directory, format_tree(read.tree), tuple(read.heads), adapted, tokenizer)

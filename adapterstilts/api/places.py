@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterstilts.errors import DataError, RecipeError
+from adapterstilts.stages.specs import MODULES
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 
@@ -68,7 +69,7 @@ def module_base(store: Store, modules: Iterable[str]) -> str | None:
     found: dict[str, tuple[str, str]] = {}
     for module in modules:
         manifest: dict[str, Any] = store.manifest(store.resolve(module))
-        if manifest["kind"] not in ("train", "merge"):
+        if manifest["kind"] not in MODULES:
             raise RecipeError(
                 f"`{module}` is the result of {manifest['kind']}, not a module", fix="adapterstilts ls modules"
             )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapterstilts.api.leaks import with_leaks
 from adapterstilts.api.places import PathLike, open_store, open_tasks, recipe_files
 from adapterstilts.api.running import Planned, RecipeLike, Run, plan_recipe
 from adapterstilts.errors import StoreError
@@ -92,6 +93,7 @@ def write_report(
 
 def facts_of(planned: Planned, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the report says besides the numbers."""
+    planned = with_leaks(planned, read=False)
     return report_facts(planned.recipe, planned.plan, planned.store, planned.tasks, rows, planned.command)
 
 

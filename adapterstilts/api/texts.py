@@ -41,7 +41,7 @@ def read_gold(given: PathLike | Collection[tuple[str, str]]) -> set[tuple[str, s
     """
     if not isinstance(given, (str, Path)):
         return {(key(source), key(target)) for source, target in given}  # type: ignore[union-attr]
-    from adapterstilts.data.readers import lines_of
+    from adapterstilts.data.lines import lines_of
 
     path, found = Path(given), set()
     if not path.is_file():

@@ -41,6 +41,7 @@ def _told(output: Output, entry: dict[str, Any]) -> dict[str, Any]:
 
 @verb(
     "check",
+    short_help="are data sets whole: counts, labels, types, encoding, ids",
     examples=[
         "adapterstilts data check xnli --data ../data",
         "adapterstilts data check xtreme --data ../data --languages de,sw",
@@ -96,6 +97,7 @@ def _show_checks(console: Console, found: list[dict[str, Any]]) -> None:
 
 @verb(
     "stats",
+    short_help="what a tokenizer makes of each language",
     examples=[
         "adapterstilts data stats xquad --base xlm-roberta-large --data ../data",
         "adapterstilts data stats udpos/th tatoeba --base ../base --data ../data --limit 500",
@@ -148,6 +150,7 @@ def stats(
 
 @verb(
     "leaks",
+    short_help="test text in training text",
     examples=[
         "adapterstilts data leaks recipes/real-files.yaml",
         "adapterstilts data leaks squad xquad mlqa --data ../data",
@@ -186,6 +189,7 @@ def leaks(session: Session, names: tuple[str, ...], data: str | None, languages:
 
 @verb(
     "fetch",
+    short_help="from the Hub into a folder; goes on where it stopped",
     examples=[
         "adapterstilts data fetch xtreme --out data",
         "adapterstilts data fetch mnli xnli --languages en,de,sw --out data",
@@ -229,6 +233,7 @@ def fetch(session: Session, names: tuple[str, ...], out: Path, languages: str | 
 
 @verb(
     "pack",
+    short_help="one file that runs a recipe without a network",
     examples=[
         "adapterstilts data pack recipes/real-files.yaml --out real-files.tar",
         "adapterstilts data pack my.yaml --set data=../data --out my.tar.gz",
@@ -248,7 +253,14 @@ def pack(session: Session, recipe: str, out: Path, sets: tuple[str, ...]) -> int
     return 0
 
 
-@verb("unpack", examples=["adapterstilts data unpack real-files.tar --out there"])
+@verb(
+    "unpack",
+    short_help="what pack wrote, checked",
+    examples=[
+        "adapterstilts data unpack real-files.tar --out there",
+        "adapterstilts data unpack my.tar.gz --out there --format json",
+    ],
+)
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new folder.")
 @click.pass_obj

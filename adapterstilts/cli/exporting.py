@@ -1,4 +1,4 @@
-"""export: results in the forms of others."""
+"""export: results and modules in the forms of others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapterstilts.cli.exchange import EXPORTS
 from adapterstilts.cli.group import Group, Session, verb
 from adapterstilts.cli.output import Output, table
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("export", cls=Group)
 def export() -> None:
-    """Results in the forms of others."""
+    """Results and modules in the forms of others."""
 
 
 @verb(
@@ -77,4 +78,5 @@ def xtreme(
     return 0
 
 
-export.add_command(xtreme)
+for command in (xtreme, *EXPORTS):
+    export.add_command(command)

@@ -149,7 +149,7 @@ def retrieve(
 ) -> int:
     """Search translations with the bare base and with modules: Tatoeba-type accuracy, BUCC-type mining F1.
 
-    `retrieve tune-layer` chooses the layer on development data.
+    `retrieve tune-layer` chooses the layer on development data; `retrieve lareqa` searches answers.
     """
     from adapterstilts.api.verbs import retrieve_plain
 

@@ -26,6 +26,7 @@ SECTIONS = {
         "retrieve": ("adapterstilts.cli.measuring:retrieve", "search translations with the base and with modules"),
     },
     "Sentences of your own": {
+        "predict": ("adapterstilts.cli.predicting:predict", "a module's answers to examples of your own"),
         "mine": ("adapterstilts.cli.bitext:mine", "translation pairs of two files"),
         "nearest": ("adapterstilts.cli.bitext:nearest", "the lines of a file nearest to each query"),
         "embed": ("adapterstilts.cli.bitext:embed", "one vector a line"),
@@ -37,7 +38,8 @@ SECTIONS = {
     },
     "Data": {
         "data": ("adapterstilts.cli.data:data", "check, stats, leaks, fetch, pack, unpack of data sets"),
-        "export": ("adapterstilts.cli.exporting:export", "predictions as an XTREME submission"),
+        "export": ("adapterstilts.cli.exporting:export", "predictions for XTREME; modules for peft, AdapterHub, plain"),
+        "import": ("adapterstilts.cli.exchange:import_", "modules from plain peft and AdapterHub directories"),
     },
     "Care": {
         "doctor": ("adapterstilts.cli.care:doctor", "check versions, machine, bases and store"),

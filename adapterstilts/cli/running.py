@@ -55,7 +55,7 @@ def carried_out(output: Output, planned: Planned, jobs: Jobs, choice: Choice | N
     from adapterstilts.api.running import run as run_plan
     from adapterstilts.cli.progress import Watcher
 
-    planned = with_leaks(planned)
+    planned = with_leaks(planned, output.say)
     output.warn(planned.plan.warnings)
     with Watcher(output, len(planned.plan.needed(planned.store))) as watcher:
         made = run_plan(planned, jobs=jobs, choice=choice, on_event=watcher, **settings)

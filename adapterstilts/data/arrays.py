@@ -102,6 +102,17 @@ def write_arrays(directory: Path, examples: Iterable[EncodedExample], fields: Ma
     return Counts(**counts)
 
 
+def arrays_of(examples: list[EncodedExample], fields: Mapping[str, FieldType]) -> Arrays:
+    """A few encoded examples as arrays in memory, as ``write_arrays`` and ``read_arrays`` would give them."""
+    rows = [row for example in examples for row in example.rows]
+    return Arrays(
+        np.concatenate([np.asarray(row.ids, dtype=np.int32) for row in rows]),
+        np.cumsum([0, *(len(row.ids) for row in rows)], dtype=np.int64),
+        np.cumsum([0, *(len(example.rows) for example in examples)], dtype=np.int64),
+        {name: (kind.level, _values(examples, name, kind)) for name, kind in fields.items()},
+    )
+
+
 def read_arrays(directory: Path) -> Arrays:
     """Memory-map what ``write_arrays`` wrote.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
-from adapterstilts.data.readers import READERS, lines_of
+from adapterstilts.data.lines import lines_of
+from adapterstilts.data.readers import READERS
 from adapterstilts.data.rows import read
 from adapterstilts.data.sources import Resolved
 from adapterstilts.errors import DataError
@@ -84,7 +85,7 @@ def _from_files(resolved: Resolved) -> BitextData:
         if len(texts["source"]) != len(texts["target"]):
             raise DataError(
                 f"{len(texts['source'])} and {len(texts['target'])} lines are not aligned",
-                where=str(resolved.files["source"][0]),
+                where=f"{resolved.files['source'][0]}:{min(map(len, texts.values())) + 1}",
             )
         return aligned(texts["source"], texts["target"])
     gold = None
@@ -113,16 +114,35 @@ def _indices(path: Path) -> list[tuple[str, str]]:
 
 
 def _check(data: BitextData, resolved: Resolved) -> None:
-    where = f"{resolved.task.name}/{resolved.language} {resolved.split} ({resolved.source.name})"
     known: dict[str, set[str]] = {}
-    for role, side in (("source", data["source"]), ("target", data["target"])):
+    sides: tuple[tuple[Literal["source", "target"], Side], ...] = (
+        ("source", data["source"]),
+        ("target", data["target"]),
+    )
+    for role, side in sides:
         if not side:
-            raise DataError(f"the {role} side is empty", where=where)
+            raise DataError(f"the {role} side is empty", where=_where(resolved, role))
         known[role] = {key for key, _ in side}
         if len(known[role]) != len(side):
-            raise DataError(f"ids of the {role} side repeat", where=where)
+            seen: set[str] = set()
+            twice = next(key for key, _ in side if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise DataError(f"ids of the {role} side repeat", where=_where(resolved, role, twice), why=f"like {twice}")
         if blank := next((key for key, text in side if not text.strip()), None):
-            raise DataError(f"sentence {blank} of the {role} side is empty", where=where)
+            raise DataError(f"sentence {blank} of the {role} side is empty", where=_where(resolved, role, blank))
     for first, second in data["gold"] or ():
         if first not in known["source"] or second not in known["target"]:
-            raise DataError(f"gold pair {first} {second} names no sentence", where=where)
+            raise DataError(f"gold pair {first} {second} names no sentence", where=_where(resolved, "gold", first))
+
+
+def _where(resolved: Resolved, role: str, key: str | None = None) -> str:
+    """file:line of a sentence or pair (of its last occurrence); looked up only when there is something to say."""
+    paths = resolved.files.get(role) or (resolved.gold_files if role == "gold" else ())
+    if not paths:
+        return f"{resolved.task.name}/{resolved.language} {resolved.split} ({resolved.source.name})"
+    if key is None:
+        return f"{paths[0]}:1"
+    if resolved.source.sort_target and role == "target":  # keys are places in the sorted file
+        return next(f"{paths[0]}:{number}" for number, line in lines_of(paths[0]) if not line.strip())
+    if resolved.source.reader == "lines":
+        return f"{paths[0]}:{int(key) + 1}"
+    return [row.where for path in paths for row in READERS["pairs"](path, {}) if row.values["id"] == key][-1]

@@ -85,7 +85,11 @@ def fused(tokens: Sequence[Token], precedence: Sequence[str], where: str) -> Ite
     The fused word takes the tag of its part closest to the root; among equally close ones that of the tag that comes
     first in ``precedence``. (The conversion script fails on tags outside the list, like SYM; here they come last.)
     """
-    parts = {int(t[0]): t for t in tokens if t[0].isdigit()}
+    parts: dict[int, Token] = {}
+    for token in tokens:
+        if token[0].isdigit() and parts.setdefault(int(token[0]), token) is not token:
+            why = "a blank line between two sentences may be lost"
+            raise DataError(f"word {token[0]} comes twice in a sentence", where=where, why=why)
     spans = {int(m[1]): (int(m[2]), t[FORM]) for t in tokens if (m := RANGE.match(t[0]))}
     heads = {}
     for index, token in parts.items():

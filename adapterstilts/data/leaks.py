@@ -114,7 +114,7 @@ def _keys(normal: Sequence[str]) -> tuple[bytes | None, list[bytes | None]]:
 
 
 def texts_of(resolved: Resolved) -> Iterator[tuple[str, list[str]]]:
-    """(id, texts) of every example of a source."""
+    """(id, texts) of every example of a source. Choices are one text: "None of the above choices" is no leak."""
     if resolved.task.format == "bitext":
         data = load_bitext(resolved)
         for side in (data["source"], data["target"]):
@@ -122,7 +122,8 @@ def texts_of(resolved: Resolved) -> Iterator[tuple[str, list[str]]]:
         return
     form = get_format(resolved.task.format)
     for example in read_examples(resolved):
-        yield example["id"], form.texts(example)
+        texts = form.texts(example)
+        yield example["id"], [texts[0], " ".join(texts[1:])] if form.name == "multiple_choice" else texts
 
 
 def _key(text: str) -> bytes:

@@ -11,39 +11,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 from adapterstilts.data.conllu import read_conllu
+from adapterstilts.data.lines import Lines, lines_of
 from adapterstilts.errors import DataError
 from adapterstilts.tasks.formats.base import Row
 
 Options = Mapping[str, Any]
 Reader = Callable[[Path, Options], Iterator[Row]]
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 csv.field_size_limit(2**31 - 1)
-
-
-def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number, text without its line end). Only \\n ends a line: texts hold U+2028 and U+0085.
-
-    Raises:
-        DataError: a line that is not UTF-8, with file:line.
-    """
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if number == 1:
-                if raw.startswith(UTF16_MARKS):
-                    raise DataError(
-                        "the file is UTF-16", where=f"{path}:1", fix=f"iconv -f UTF-16 -t UTF-8 {path.name}"
-                    )
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            try:
-                yield number, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    "not UTF-8",
-                    where=f"{path}:{number}",
-                    why=f"byte 0x{raw[error.start]:02x} at column {error.start + 1}; maybe the file mixes encodings",
-                    fix=f"iconv -f LATIN1 -t UTF-8 {path.name}, or repair the line",
-                ) from error
 
 
 def read_tsv(path: Path, options: Options) -> Iterator[Row]:
@@ -68,6 +43,9 @@ def _table(path: Path, options: Options, delimiter: str, quoting: str) -> Iterat
         if header is True and names is None:
             names = cells
             fewest = int(options.get("fewest", len(names)))
+            if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+                why = "one of them would be lost; maybe the file has no header"
+                raise DataError(f"two columns are called `{twice[0]}`", where=f"{path}:{number}", why=why)
             continue
         if not cells or cells == [""] or (options.get("skip_short") and len(cells) < fewest):
             continue
@@ -123,33 +101,11 @@ def _json(path: Path) -> tuple[Any, str]:
         raise DataError("not readable as JSON", where=f"{path}:{error.lineno}", why=error.msg) from error
 
 
-class _Lines:
-    """The line of one piece of a text after another, in one pass."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self.path, self.text = path, text
-        self.place, self.line = 0, 1
-
-    def find(self, pattern: re.Pattern[str], value: Any = None) -> str:
-        """file:line of the next match; with a ``value``, of the next whose group is that value as JSON."""
-        while found := pattern.search(self.text, self.place):
-            self.skip(found.start())
-            if value is None:
-                break
-            self.skip(found.end())
-            if json.loads(found[1]) == value:
-                break
-        return f"{self.path}:{self.line}"
-
-    def skip(self, end: int) -> None:
-        """Go on at a place."""
-        self.line += self.text.count("\n", self.place, end)
-        self.place = end
-
-
+DECODER = json.JSONDecoder()
+GAP, COLON = re.compile(r"[\s,{]*"), re.compile(r"[\s:]*")
 ITEM = re.compile(r"[^\s,]")
-ID = re.compile(r'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
 XML_ITEM = re.compile(r"<item\b")
+ID = re.compile(r'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
 
 
 def read_json(path: Path, options: Options) -> Iterator[Row]:
@@ -159,16 +115,32 @@ def read_json(path: Path, options: Options) -> Iterator[Row]:
     items = plain.get(key) if isinstance(plain, dict) else plain
     if not isinstance(items, list):
         raise DataError("no list of objects", where=f"{path}:1", why=f"found {type(plain).__name__}")
-    lines = _Lines(path, text)
-    lines.find(re.compile(rf"{re.escape(json.dumps(key))}\s*:\s*" if isinstance(plain, dict) else r"\["))
-    lines.skip(text.index("[", lines.place) + 1)
-    decoder = json.JSONDecoder()
+    lines = Lines(path, text)
+    lines.skip(_list_start(text, key))
     for item in items:
         where = lines.find(ITEM)
-        lines.skip(decoder.raw_decode(text, lines.place)[1])
+        lines.skip(DECODER.raw_decode(text, lines.place)[1])
         if not isinstance(item, dict):
             raise DataError("an item that is no object", where=where, why=f"found {str(item)[:60]}")
         yield Row(item, where)
+
+
+def _list_start(text: str, key: str) -> int:
+    """The place behind the bracket that opens the list: the whole text, or the value of a key of the outer object."""
+    place = _after(GAP, text, 0)
+    while text[place] == '"':
+        name, place = DECODER.raw_decode(text, place)
+        place = _after(COLON, text, place)
+        if name == key:
+            break
+        _, place = DECODER.raw_decode(text, place)
+        place = _after(GAP, text, place)
+    return place + 1
+
+
+def _after(pattern: re.Pattern[str], text: str, place: int) -> int:
+    found = pattern.match(text, place)
+    return found.end() if found else place
 
 
 def read_squad(path: Path, options: Options) -> Iterator[Row]:
@@ -176,7 +148,7 @@ def read_squad(path: Path, options: Options) -> Iterator[Row]:
     plain, text = _json(path)
     if not isinstance(plain, dict) or not isinstance(plain.get("data"), list):
         raise DataError("no SQuAD file", where=f"{path}:1", why="it has no list `data`", fix="maybe `reader: jsonl`")
-    lines = _Lines(path, text)
+    lines = Lines(path, text)
     where = f"{path}:1"
     for number, article in enumerate(plain["data"]):
         try:
@@ -197,7 +169,7 @@ def read_copa_xml(path: Path, options: Options) -> Iterator[Row]:
         items = ElementTree.fromstring(text).iter("item")
     except ElementTree.ParseError as error:
         raise DataError("not readable as XML", where=f"{path}:{error.position[0]}", why=error.msg) from error
-    lines = _Lines(path, text)
+    lines = Lines(path, text)
     for item in items:
         where = lines.find(XML_ITEM)
         lines.skip(lines.place + 1)

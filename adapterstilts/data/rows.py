@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from adapterstilts.data.readers import READERS, lines_of
+from adapterstilts.data.lines import lines_of
+from adapterstilts.data.readers import READERS
 from adapterstilts.data.sources import Resolved, hub_config
 from adapterstilts.errors import DataError, MissingDependency
 from adapterstilts.tasks.formats.base import Example, Row
@@ -72,13 +73,20 @@ def _hub_rows(resolved: Resolved) -> Iterator[Row]:
     name = f"hub:{source.repo}:{hub_config(resolved)}:{source.splits[resolved.split]}"
     if resolved.files:
         import pyarrow.parquet as parquet
+        from pyarrow.lib import ArrowException
 
         index = 0
         for path in resolved.files["rows"]:
-            for batch in parquet.ParquetFile(path).iter_batches():
-                for values in batch.to_pylist():
-                    yield Row(values, f"{path}: row {index}")
-                    index += 1
+            try:
+                for batch in parquet.ParquetFile(path).iter_batches():
+                    for values in batch.to_pylist():
+                        yield Row(values, f"{path}: row {index}")
+                        index += 1
+            except (ArrowException, OSError) as error:
+                fix = "fetch it again"
+                raise DataError(
+                    "not readable as parquet", where=f"{path}: row {index}", why=str(error), fix=fix
+                ) from error
         return
     try:
         from datasets import load_dataset
@@ -194,22 +202,22 @@ def mapped(label: Any, source: SourceSpec) -> Any:
 class _Gold:
     """Labels of blanked rows, by position or by id."""
 
-    def __init__(self, labels: Sequence[Any] | Mapping[str, Any], path: str) -> None:
+    def __init__(self, labels: Sequence[Any] | Mapping[str, Any], last: str) -> None:
         self.labels = labels
-        self.path = path
+        self.last = last  # file:line of the last label
 
     def label(self, index: int, key: str, where: str) -> Any:
         if isinstance(self.labels, Mapping):
             if key not in self.labels:
-                raise DataError(f"no gold answer for `{key}`", where=where, why=f"looked for in {self.path}")
+                raise DataError(f"no gold answer for `{key}`", where=where, why=f"looked for up to {self.last}")
             return self.labels[key]
         if index >= len(self.labels):
-            raise DataError(f"only {len(self.labels)} gold labels", where=self.path, why=f"but there is {where}")
+            raise DataError(f"only {len(self.labels)} gold labels", where=self.last, why=f"but there is {where}")
         return self.labels[index]
 
     def finish(self, rows: int) -> None:
         if not isinstance(self.labels, Mapping) and len(self.labels) != rows:
-            raise DataError(f"{len(self.labels)} gold labels for {rows} rows", where=self.path)
+            raise DataError(f"{len(self.labels)} gold labels for {rows} rows", where=self.last)
 
 
 def _gold(resolved: Resolved) -> _Gold | None:
@@ -218,13 +226,17 @@ def _gold(resolved: Resolved) -> _Gold | None:
     path = resolved.gold_files[0]
     form = resolved.gold.form
     if form == "lines":
-        labels = [line.strip() for _, line in lines_of(path) if line.strip()]
-        return _Gold([resolved.source.label_map.get(label, label) for label in labels], str(path))
+        numbered = [(number, line.strip()) for number, line in lines_of(path) if line.strip()]
+        labels = [resolved.source.label_map.get(label, label) for _, label in numbered]
+        return _Gold(labels, f"{path}:{numbered[-1][0] if numbered else 1}")
     if form == "tags":
-        sentences = [row.values["words"] for row in READERS["conll"](path, {})]
-        return _Gold(sentences, str(path))
+        sentences = list(READERS["conll"](path, {}))  # one column: the tags
+        return _Gold([row.values["words"] for row in sentences], sentences[-1].where if sentences else f"{path}:1")
     if form == "squad":
-        answers = {str(row.values["id"]): row.values["answers"] for row in READERS["squad"](path, {})}
+        answers: dict[str, Any] = {}
+        for row in READERS["squad"](path, {}):
+            if answers.setdefault(str(row.values["id"]), row.values["answers"]) is not row.values["answers"]:
+                raise DataError("a question has gold answers twice", where=row.where)
         return _Gold(answers, str(path))
     raise DataError(f"gold of the form {form} does not fit {resolved.task.format}", where=str(path))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from adapterstilts.data.arrays import Arrays
-from adapterstilts.data.readers import lines_of
+from adapterstilts.data.lines import lines_of
 from adapterstilts.data.tokenise import Tokenizer, batched
 from adapterstilts.errors import DataError
 

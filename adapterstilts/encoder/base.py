@@ -112,10 +112,15 @@ class VocabularyHead(nn.Module):
         state |= {"norm.weight": norm, "norm.bias": tensors["lm_head.layer_norm.bias"]}
         self.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
         self.requires_grad_(False)
+        # A method that maps the embeddings (MAD-X) is undone before their transpose; not a submodule of this head.
+        self.encoder = (base.model,)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(n, d) -> (n, vocabulary)."""
         states = self.norm(nn.functional.gelu(self.dense(hidden.float())))
+        undo = getattr(self.encoder[0], "invertible_adapters_forward", None)
+        if undo is not None:
+            states = undo(states[None], rev=True)[0]
         return nn.functional.linear(states, self.embeddings.weight.float(), self.bias)
 
 

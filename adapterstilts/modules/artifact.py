@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,17 @@ from adapterstilts.encoder.base import Precision, device
 from adapterstilts.encoder.batch import Batch, collate
 from adapterstilts.errors import StoreError
 from adapterstilts.modules.attach import Adapted, LeafWeights, fusion_key, fusions
-from adapterstilts.modules.composition import Leaf, Tree, format_tree, leaves, map_leaves, parse
+from adapterstilts.modules.composition import (
+    Leaf,
+    Tree,
+    bind,
+    format_tree,
+    has_slot,
+    leaves,
+    map_leaves,
+    parse,
+    simplify,
+)
 from adapterstilts.modules.methods import get_method
 from adapterstilts.settings import MethodSettings
 
@@ -40,7 +50,10 @@ PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 @dataclass(frozen=True)
 class Module:
-    """What a module directory says. ``trained`` is the leaf that its own training changed."""
+    """What a module directory says. ``trained`` is the leaf that its own training changed.
+
+    ``tree`` keeps a {language} slot open; ``filling`` is what stood there in training, and stands there by default.
+    """
 
     directory: Path
     tree: Tree
@@ -50,6 +63,12 @@ class Module:
     tokenizer: str
     heads: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     precision: Precision = "fp32"  # of the base it was trained on, and is used on
+    filling: Tree | None = None
+
+    def bound(self, filling: Tree | None = None) -> Tree:
+        """The tree that can be activated: its slot, if it has one, filled by this or by default."""
+        chosen = filling or self.filling
+        return simplify(bind(self.tree, chosen)) if chosen is not None and has_slot(self.tree) else self.tree
 
     def weights(self) -> dict[str, LeafWeights]:
         """Every leaf's tensors.
@@ -58,7 +77,7 @@ class Module:
             StoreError: a leaf that the tree stands on is missing, or its file cannot be read.
         """
         found = {}
-        for leaf in leaves(self.tree):
+        for leaf in leaves(self.bound()):
             place = self.directory / "leaves" / leaf
             if not place.is_dir():
                 raise StoreError(
@@ -109,6 +128,7 @@ def read_module(directory: Path, *, base: str | None = None) -> Module:
         plain = json.loads(path.read_text())
         methods = {leaf: MethodSettings.model_validate(method) for leaf, method in plain["leaves"].items()}
         tree = parse(plain["tree"])
+        filling = parse(plain["slots"]["language"]) if has_slot(tree) else None
     except (OSError, KeyError, ValueError) as error:
         raise StoreError("not a module directory", where=str(path), why=str(error)) from error
     if base is not None and plain["base"] != base:
@@ -119,7 +139,7 @@ def read_module(directory: Path, *, base: str | None = None) -> Module:
             fix="use the base it was trained on",
         )
     kept = {name: plain[name] for name in ("trained", "base", "tokenizer", "heads", "precision")}
-    return Module(directory, tree, methods=methods, **kept)
+    return Module(directory, tree, methods=methods, filling=filling, **kept)
 
 
 def write_module(
@@ -131,6 +151,8 @@ def write_module(
     heads: Mapping[str, tuple[dict[str, Any], Mapping[str, Tensor]]],
     base: str,
     tokenizer: str,
+    shape: Tree | None = None,
+    filling: Tree | None = None,
 ) -> Module:
     """Write the active composition as a module directory.
 
@@ -138,20 +160,26 @@ def write_module(
         trained: name of the leaf that was trained; it gets its id from its weights.
         parents: leaf id -> directory of that leaf in the artifact it comes from, for all other leaves.
         heads: head name -> (its description, its tensors).
+        shape: the active tree with its slot open, and ``filling`` what stands in it now; None without a slot.
 
     Returns:
         The module as it will be read again; its outputs have been compared after reloading by the caller.
     """
     assert adapted.tree is not None
-    weights = adapted.modules[trained]
-    own = leaf_id({name: parameter.detach() for name, parameter in adapted.tensors(trained).items()})
-    weights.library.save(adapted.model, adapted.slots[trained], weights.method, directory / "leaves" / own)
-    methods = {own: weights.method}
+    weights, slot = adapted.modules[trained], adapted.slots[trained]
+    method, tensors = weights.library.stored(adapted.model, slot, weights.method)
+    own = leaf_id(tensors)
+    weights.library.save(adapted.model, slot, weights.method, directory / "leaves" / own)
+    methods = {own: method}
     for leaf in leaves(adapted.tree):
         if leaf != trained:
             link_tree(parents[leaf], directory / "leaves" / leaf)
             methods[leaf] = adapted.modules[leaf].method
-    tree = map_leaves(adapted.tree, lambda leaf: Leaf(own, leaf.weight) if leaf.name == trained else leaf)
+
+    def named(tree: Tree) -> Tree:
+        return map_leaves(tree, lambda leaf: Leaf(own, leaf.weight) if leaf.name == trained else leaf)
+
+    tree = named(adapted.tree)
     keys = {fusion_key(old): fusion_key(new) for old, new in zip(fusions(adapted.tree), fusions(tree), strict=True)}
     fusion = {}
     for name, parameter in adapted.fusion_tensors().items():
@@ -160,17 +188,18 @@ def write_module(
     if fusion:
         save_file(fusion, directory / "fusion.safetensors")
     (directory / "heads").mkdir(exist_ok=True)
-    for name, (_, tensors) in heads.items():
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, directory / "heads" / f"{name}.safetensors")
+    for name, (_, head) in heads.items():
+        save_file({k: v.detach().contiguous() for k, v in head.items()}, directory / "heads" / f"{name}.safetensors")
     save_file({"hidden": golden_outputs(adapted)}, directory / "golden.safetensors")
     plain = {
-        "tree": format_tree(tree),
+        "tree": format_tree(tree if shape is None else named(shape)),
         "trained": own,
         "leaves": {leaf: method.model_dump(mode="json") for leaf, method in methods.items()},
         "heads": {name: description for name, (description, _) in heads.items()},
         "base": base,
         "tokenizer": tokenizer,
         "precision": PRECISION[adapted.model.dtype],
+        **({} if filling is None else {"slots": {"language": format_tree(filling)}}),
     }
     (directory / "module.json").write_text(json.dumps(plain, indent=2))
     return read_module(directory)
@@ -198,13 +227,17 @@ def link_tree(source: Path, target: Path) -> None:
         shutil.copytree(source, target, copy_function=link)
 
 
-def load_adapted(base: Any, module: Module) -> Adapted:
+def load_adapted(base: Any, module: Module, others: Iterable[Module] = ()) -> Adapted:
     """A module on its base, ready to encode, its outputs compared with those it was stored with.
+
+    Args:
+        others: modules that are attached with it, to be activated later.
 
     Raises:
         StoreError: the outputs differ (another library version, an altered file).
     """
-    adapted = Adapted(base, module.weights(), module.tree, fusion=module.fusion())
+    weights = {name: leaf for one in (module, *others) for name, leaf in one.weights().items()}
+    adapted = Adapted(base, weights, module.bound(), fusion=module.fusion())
     check_golden(adapted, module.directory)
     adapted.to(device())
     return adapted

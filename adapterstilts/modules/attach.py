@@ -7,7 +7,7 @@ activation and requires_grad are set by us, for all parameters, because both lib
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from adapterstilts.encoder.base import Base
-from adapterstilts.encoder.batch import Batch
-from adapterstilts.encoder.packed import PackedAttention
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta
 from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, has_slot, leaves
+from adapterstilts.modules.execution import Execution
 from adapterstilts.modules.fusion import Gate, GateFusion, start_attention
 from adapterstilts.modules.kinds import KINDS
-from adapterstilts.modules.methods import get_method
+from adapterstilts.modules.methods import get_method, stack_problem
 from adapterstilts.settings import MethodSettings
 
 LIBRARY: Mapping[str, Any] = {"delta": delta, "bottleneck": bottleneck}
@@ -40,7 +39,7 @@ class LeafWeights:
         return LIBRARY[get_method(self.method.name).family]
 
 
-class Adapted:
+class Adapted(Execution):
     """A frozen base with modules attached and one composition active.
 
     Args:
@@ -74,8 +73,10 @@ class Adapted:
         self.modules = dict(modules)
         self.slots = {name: f"m{index}" for index, name in enumerate(modules)}
         self.gates: dict[tuple[str, str], Gate] = {}
+        self.packs = True
         families = [get_method(weights.method.name).family for weights in modules.values()]
-        if "bottleneck" in families:
+        self.bottlenecks = "bottleneck" in families
+        if self.bottlenecks:
             if self.model.dtype != torch.float32:
                 raise RecipeError(
                     "a bottleneck on a bf16 base", why="its norms mix precisions", fix="set train.precision: fp32"
@@ -91,7 +92,8 @@ class Adapted:
 
     def _fill(self, name: str, weights: LeafWeights, seed: int) -> None:
         with torch.no_grad():
-            for path, parameter in weights.library.tensors(self.model, self.slots[name]).items():
+            slot = self.slots[name]
+            for path, parameter in weights.library.tensors(self.model, slot).items():
                 parameter.data = parameter.data.float()
                 if weights.tensors is not None:
                     parameter.copy_(weights.tensors[path])
@@ -99,6 +101,8 @@ class Adapted:
                 digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
                 generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
                 weights.library.initialise(weights.method, path, parameter, generator)
+            if weights.tensors is None:
+                weights.library.start(self.model, slot, weights.method)
 
     def activate(
         self,
@@ -119,9 +123,11 @@ class Adapted:
             raise RecipeError(
                 "a composition with an open {language} slot", why="it is bound when the module is evaluated"
             )
-        for name in leaves(tree) if tree is not None else []:
+        active = leaves(tree) if tree is not None else []
+        for name in active:
             if name not in self.modules:
                 raise RecipeError(f"the composition names `{name}`, which is not attached")
+        self.packs = all(get_method(self.modules[name].method.name).packs for name in active)
         if any(weights.library is bottleneck for weights in self.modules.values()):
             bottleneck.activate(self.model, self._block(tree))
         if any(weights.library is delta for weights in self.modules.values()):
@@ -167,6 +173,10 @@ class Adapted:
         return gate.mix(x, [part if isinstance(part, Tensor) else torch.zeros_like(reference) for part in parts])
 
     def _make_gates(self, found: list[Fuse]) -> None:
+        if any(fusion.how == "attention" for fusion in found):
+            raise RecipeError(
+                "fuse with how=attention over weight deltas", why="AdapterFusion needs bottlenecks", fix="how=gate"
+            )
         self.gates = {
             (fusion_key(fusion), path): Gate(
                 0 if fusion.how == "weights" else delta.Site(layers).in_features, len(fusion.children)
@@ -198,6 +208,13 @@ class Adapted:
                 why="only the top of each stack would be mixed",
                 fix="fuse single modules, or merge a stack into one first",
             )
+        for name in leaves(tree):
+            if not get_method(self.modules[name].method.name).fuses:
+                raise RecipeError(
+                    f"`{self.modules[name].method.name}` inside fuse",
+                    why="it acts on the embeddings or the attention, where nothing is mixed",
+                    fix="stack it",
+                )
         block = bottleneck.fuse(self.model, parts, tree.how)
         for path, layer in bottleneck.fusion_layers(self.model, parts).items():
             if tree.how == "attention":
@@ -208,14 +225,10 @@ class Adapted:
         return block
 
     def _check_stack(self, names: list[str]) -> None:
-        for name in names:
-            method = get_method(self.modules[name].method.name)
-            if not method.stacks:
-                raise RecipeError(
-                    f"`{method.name}` in a stack with another bottleneck",
-                    why="the library feeds one parallel bottleneck's output to the next without the hidden state",
-                    fix="use seq_bn or double_seq_bn, or a delta method for one of them",
-                )
+        problem = stack_problem([self.modules[name].method.name for name in names])
+        if problem is not None:
+            what, why, fix = problem
+            raise RecipeError(what, why=why, fix=fix)
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
@@ -258,47 +271,6 @@ class Adapted:
                 for path, module in self.model.named_modules():
                     if isinstance(module, nn.Dropout) and slot in path.split("."):
                         module.train(True)
-
-    # -- execution --------------------------------------------------------------------------------------------------
-
-    def layers(self, batch: Batch, stop: int | None = None) -> Iterator[Tensor]:
-        """Hidden states (T, d) in fp32 after the embeddings and after each layer up to ``stop``, unpadded.
-
-        Nothing above ``stop`` is computed. Layer 0 is the embedding output, as in ``hidden_states`` of transformers.
-        """
-        embedded = self.model.embeddings(
-            input_ids=batch.ids[None],
-            # Explicit zeros: transformers' own buffer is too short for more than 514 tokens.
-            token_type_ids=torch.zeros_like(batch.ids)[None],
-            position_ids=batch.positions[None],
-        )
-        yield embedded[0].float()
-        hidden = embedded
-        for layer in self.model.encoder.layer[:stop]:
-            with PackedAttention(batch) as packed:
-                output = layer(hidden, None)
-            packed.check(1)
-            hidden = output[0] if isinstance(output, tuple) else output
-            yield hidden[0].float()
-
-    def encode(self, batch: Batch) -> Tensor:
-        """(T, d) hidden states of the last layer in fp32, unpadded."""
-        *_, hidden = self.layers(batch)
-        return hidden
-
-    def encode_padded(self, batch: Batch) -> Tensor:
-        """The same through the library's padded forward: the reference, and the way for what cannot be packed."""
-        width = int(batch.lengths.max())
-        index = batch.starts[:, None] + torch.arange(width, device=batch.ids.device)[None]
-        mask = torch.arange(width, device=batch.ids.device)[None] < batch.lengths[:, None]
-        ids = torch.where(mask, batch.ids[index.clamp(max=len(batch.ids) - 1)], self.base.pad_id)
-        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        flat = hidden.new_zeros(len(batch.ids), hidden.shape[-1])
-        return flat.index_copy(0, index[mask], hidden[mask]).float()
-
-    def encoder(self, packed: bool) -> Callable[[Batch], Tensor]:
-        """Packed or padded execution."""
-        return self.encode if packed else self.encode_padded
 
 
 def _children(tree: Tree) -> tuple[Tree, ...]:

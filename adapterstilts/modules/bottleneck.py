@@ -7,14 +7,16 @@ Its own training switches are not used: they train every module of a stack and u
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adapterstilts.errors import MissingDependency, StoreError
+from adapterstilts.errors import MissingDependency, RecipeError, StoreError
 from adapterstilts.settings import MethodSettings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter.safetensors"
@@ -41,21 +43,79 @@ def prepare(model: nn.Module) -> None:
 
 def inject(model: Any, slot: str, method: MethodSettings, dropout: float) -> None:
     """Add one bottleneck under the name ``slot``; it is neither active nor trainable yet."""
+    if "dim" in method.parameters:
+        _check_hypercomplex(int(model.config.hidden_size), method)
     model.add_adapter(slot, config=_config(len(model.encoder.layer), method, dropout))
 
 
 def tensors(model: nn.Module, slot: str) -> dict[str, nn.Parameter]:
     """The parameters of one bottleneck by '<path of the layer>.<name>', without the slot in the path."""
-    marker = f".adapters.{slot}."
-    return {n.replace(marker, "."): p for n, p in model.named_parameters() if marker in n}
+    # A layer that has run holds what it shares with others under names of its own; `_bare` knows the one name.
+    every = model.named_parameters(remove_duplicate=False)
+    return {bare: parameter for name, parameter in every if (bare := _bare(name, slot)) is not None}
+
+
+# Where a module's parameters are besides `<layer>.adapters.<slot>`: on the embeddings, shared by the layers, before
+# the keys.
+_HOLDERS = ("invertible_adapters.", "shared_parameters.", "prefix_tuning.prefix_tunings.")
+
+
+def _bare(name: str, slot: str) -> str | None:
+    """A parameter's name without the slot; None for those of other modules."""
+    behind = f".adapters.{slot}."
+    if behind in name:
+        return None if name.endswith(".phm_rule") else name.replace(behind, ".")
+    return next((holder + name.removeprefix(f"{holder}{slot}.") for holder in _HOLDERS
+                 if name.startswith(f"{holder}{slot}.")), None)  # fmt: skip
+
+
+def _full(name: str, bare: str, slot: str) -> str:
+    """The library's name of a parameter of ``slot`` that it now calls ``name``."""
+    return name if any(name.startswith(holder) for holder in _HOLDERS) else bare
+
+
+def start(model: nn.Module, slot: str, method: MethodSettings) -> None:
+    """Nothing in a bottleneck derives from W."""
+
+
+def stored(model: nn.Module, slot: str, method: MethodSettings) -> tuple[MethodSettings, dict[str, Tensor]]:
+    """The module as it is kept."""
+    return method, {name: parameter.detach() for name, parameter in tensors(model, slot).items()}
 
 
 def initialise(method: MethodSettings, name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    """Down-projection N(0, 0.02), everything else zero: a fresh bottleneck is exactly the identity."""
-    if "adapter_down" in name and name.endswith("weight"):
+    """Random on the way down, zero on the way up: a fresh bottleneck is exactly the identity.
+
+    Prefixes are random, as in the library: no start of theirs leaves the attention as it was.
+    """
+    place, _, kind = name.rpartition(".")
+    if name.startswith("prefix_tuning."):
+        if place.endswith("wte"):
+            parameter.normal_(0.0, 1.0, generator=generator)
+        elif kind == "weight":
+            bound = 1 / math.sqrt(parameter.shape[1])
+            parameter.uniform_(-bound, bound, generator=generator)
+        else:
+            parameter.zero_()
+    elif kind == "phm_rule":
+        parameter.normal_(0.0, 0.01, generator=generator)
+    elif kind in ("W_left", "W_right") and not ("adapter_up" in place and kind == "W_right"):
+        bound = math.sqrt(6 / (parameter.shape[1] + parameter.shape[2]))
+        parameter.uniform_(-bound, bound, generator=generator)
+    elif kind == "weight" and ("adapter_down" in place or place.endswith((".F.0", ".G.0"))):
         parameter.normal_(0.0, 0.02, generator=generator)
     else:
         parameter.zero_()
+
+
+@contextmanager
+def running(model: Any) -> Iterator[None]:
+    """What the library's layers look up while they run, for calls that do not go through the model's own forward."""
+    from adapters.context import ForwardContext
+
+    with ForwardContext(None) as context:
+        context.shared_parameters = model.shared_parameters
+        yield
 
 
 def activate(model: Any, block: Any) -> None:
@@ -119,7 +179,14 @@ def read(directory: Path) -> dict[str, Tensor]:
         raise StoreError(
             "a weight file that cannot be read", where=str(path), why=str(error).splitlines()[0]
         ) from error
-    return {name.replace(f".adapters.{slot}.", "."): tensor for name, tensor in stored.items()}
+    return {_bare(name, slot) or name: tensor for name, tensor in stored.items()}
+
+
+def library_config(name: str) -> Any:
+    """The configuration that the library itself has under a method's name."""
+    from adapters import AdapterConfig
+
+    return AdapterConfig.load(name)
 
 
 def _config(layers: int, method: MethodSettings, dropout: float) -> Any:
@@ -127,10 +194,25 @@ def _config(layers: int, method: MethodSettings, dropout: float) -> Any:
 
     chosen = method.parameters
     kept = chosen["layers"] if chosen["layers"] is not None else list(range(layers))
-    return AdapterConfig.load(
-        method.name,
-        reduction_factor=chosen["reduction"],
-        leave_out=[layer for layer in range(layers) if layer not in kept],
-        dropout=dropout,
-        init_weights="bert",
-    )
+    general = {
+        "non_linearity": chosen["activation"],
+        "leave_out": [layer for layer in range(layers) if layer not in kept],
+        "dropout": dropout,
+    }
+    if method.name == "prefix_tuning":
+        own: dict[str, Any] = {"prefix_length": int(chosen["length"]), "bottleneck_size": int(chosen["inner"]), "cross_prefix": False}
+        return AdapterConfig.load(method.name, **general, **own)
+    own = {"reduction_factor": chosen["reduction"], "init_weights": "bert"}
+    own |= {"phm_dim": int(chosen["dim"])} if "dim" in chosen else {}
+    own |= {"inv_adapter_reduction_factor": chosen["inv_reduction"]} if "inv_reduction" in chosen else {}
+    return AdapterConfig.load(method.name, **general, **own)
+
+
+def _check_hypercomplex(width: int, method: MethodSettings) -> None:
+    dim, inner = int(method.parameters["dim"]), int(width // method.parameters["reduction"])
+    if width % dim or inner % dim or not inner:
+        raise RecipeError(
+            f"{method.name} of {width} / {method.parameters['reduction']} = {inner} dimensions",
+            why=f"they are cut into {dim} equal parts",
+            fix=f"reduction: {max(1, width // (4 * dim))}",
+        )

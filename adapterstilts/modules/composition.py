@@ -332,6 +332,13 @@ def has_slot(tree: Tree) -> bool:
     return isinstance(tree, Slot) or any(has_slot(child) for child in tree.children)
 
 
+def bind(tree: Tree, filling: Tree) -> Tree:
+    """The same tree with ``filling`` in the place of every slot."""
+    if isinstance(tree, Slot):
+        return filling
+    return tree if isinstance(tree, Leaf) else replace(tree, children=tuple(bind(c, filling) for c in tree.children))
+
+
 def simplify(tree: Tree) -> Tree:
     """The shortest tree of the same meaning: nested stacks are flattened, a stack of one is that one."""
     if isinstance(tree, (Leaf, Slot)):

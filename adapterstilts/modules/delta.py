@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from adapterstilts.errors import RecipeError, StoreError
-from adapterstilts.modules.kinds import KINDS, PLAIN, Kind
+from adapterstilts.modules.kinds import KINDS, PLAIN, Kind, remember, remembered
 from adapterstilts.modules.methods import SITES
 from adapterstilts.settings import MethodSettings
 
@@ -34,7 +34,17 @@ def inject(model: nn.Module, slot: str, method: MethodSettings, dropout: float) 
     with warnings.catch_warnings():
         # peft warns of a second module on one model; that is what composition is.
         warnings.simplefilter("ignore", UserWarning)
-        inject_adapter_in_model(_config(model, method, dropout), model, adapter_name=slot)
+        if method.name == "vera":
+            # It keeps its projections on the tuner, so peft's usual entry refuses it; we hold them ourselves.
+            from adapterstilts.modules.vera import Vera
+
+            Vera(model, _config(model, method, dropout), slot)
+        else:
+            inject_adapter_in_model(_config(model, method, dropout), model, adapter_name=slot)
+    if method.name == "vera":
+        # The next module's injection takes this one's projections away.
+        for layer in _holding(model, slot):
+            remember(layer, slot, layer.vera_A[slot], layer.vera_B[slot])
 
 
 def sites(model: nn.Module) -> dict[str, list[Any]]:
@@ -64,6 +74,24 @@ def tensors(model: nn.Module, slot: str) -> dict[str, nn.Parameter]:
                     ending = "" if container == "lora_magnitude_vector" else ".weight"
                     found[f"{path}.{container}{ending}"] = held[slot].weight
     return found
+
+
+def _holding(model: nn.Module, slot: str) -> list[Any]:
+    """The peft layers that a module sits on."""
+    return [
+        layer
+        for layers in sites(model).values()
+        for layer in layers
+        if any(slot in getattr(layer, container, {}) for container in layer.adapter_layer_names)
+    ]
+
+
+def start(model: nn.Module, slot: str, method: MethodSettings) -> None:
+    """What a fresh module derives from the weights it sits on."""
+    begin = KINDS[method.name].start
+    if begin is not None:
+        for layer in _holding(model, slot):
+            begin(layer, slot)
 
 
 def initialise(method: MethodSettings, name: str, parameter: Tensor, generator: torch.Generator) -> None:
@@ -135,9 +163,27 @@ def factors(directory: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return {p: (stored[f"{p}.lora_A.weight"], stored[f"{p}.lora_B.weight"] * scale) for p in paths}
 
 
+def stored(model: nn.Module, slot: str, method: MethodSettings) -> tuple[MethodSettings, dict[str, Tensor]]:
+    """The module as it is kept: what started from W is a plain LoRA of twice the rank, B A - B0 A0."""
+    found = {name: parameter.detach() for name, parameter in tensors(model, slot).items()}
+    if method.name != "pissa":
+        return method, found
+    for path, layers in sites(model).items():
+        for layer in layers:
+            if slot in getattr(layer, "lora_A", {}):
+                down, up = remembered(layer, slot)
+                a, b = f"{path}.lora_A.weight", f"{path}.lora_B.weight"
+                found[a] = torch.cat([found[a], down.to(found[a].device)])
+                found[b] = torch.cat([found[b], -up.to(found[b].device)], dim=1)
+    chosen = method.parameters
+    twice = {**chosen, "r": 2 * int(chosen["r"]), "alpha": 2 * chosen["alpha"]}
+    return MethodSettings(name="lora", parameters=twice), found
+
+
 def save(model: nn.Module, slot: str, method: MethodSettings, directory: Path) -> None:
     """Write the module as plain peft reads it."""
-    write(_config(model, method, 0.0).to_dict(), {n: p.detach() for n, p in tensors(model, slot).items()}, directory)
+    kept, found = stored(model, slot, method)
+    write(_config(model, kept, 0.0).to_dict(), found, directory)
 
 
 def write(config: Mapping[str, Any], state: Mapping[str, Tensor], directory: Path) -> None:
@@ -182,6 +228,7 @@ def _config(model: Any, method: MethodSettings, dropout: float) -> Any:
     def expression(some: list[str]) -> str:
         return rf"(.*\.)?encoder\.layer\.({numbers})\.({'|'.join(some)})"
 
-    inputs = [path for path in paths if path in (r"output\.dense", r"intermediate\.dense")]
+    scaled = [site for site in chosen["sites"] if site in chosen.get("inputs", ())]
+    inputs = [SITES[site].replace(".", r"\.") for site in scaled]
     # peft refuses an empty feed-forward list; a pattern that matches nothing says the same.
     return KINDS[method.name].config(method, expression(paths), expression(inputs) if inputs else "^$", dropout)

@@ -29,12 +29,14 @@ class Kind:
         config: (method, regular expression of the sites, its feed-forward part, dropout) -> peft configuration.
         delta: (peft layer, slot, x, W x) -> what the module adds to W x.
         initialise: (name, parameter, generator) sets a fresh parameter, or leaves what peft computed.
+        start: (peft layer, slot) sets what a fresh module derives from W.
     """
 
     containers: tuple[str, ...]
     config: Callable[[MethodSettings, str, str, float], Any]
     delta: Delta
     initialise: Callable[[str, Tensor, torch.Generator], None]
+    start: Callable[[Any, str], None] | None = None
 
 
 def _lora_config(method: MethodSettings, sites: str, feedforward: str, dropout: float) -> Any:
@@ -72,6 +74,71 @@ def _lora_initialise(name: str, parameter: Tensor, generator: torch.Generator) -
         parameter.zero_()
 
 
+EXACT = 768  # widest map that is decomposed exactly; all 144 maps of XLM-R Large would take minutes
+
+
+def _pissa_start(layer: Any, slot: str) -> None:
+    """A and B at the largest singular directions of W; where they start is kept, for the delta is what has changed.
+
+    peft moves that part of W into the adapter and so changes the base; here W stays: W x + s (B A - B0 A0) x.
+    """
+    weight = layer.get_base_layer().weight.float()
+    rank, scale = layer.r[slot], layer.scaling[slot]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if max(weight.shape) <= EXACT:
+            u, s, v = torch.svd(weight)
+        else:
+            u, s, v = torch.svd_lowrank(weight, q=min(rank + 8, *weight.shape), niter=8)
+    root = torch.sqrt(s[:rank] / scale)
+    with torch.no_grad():
+        layer.lora_A[slot].weight.copy_(root[:, None] * v[:, :rank].T)
+        layer.lora_B[slot].weight.copy_(u[:, :rank] * root)
+    remember(layer, slot, layer.lora_A[slot].weight.detach().clone(), layer.lora_B[slot].weight.detach().clone())
+
+
+def remember(layer: Any, slot: str, *tensors: Tensor) -> None:
+    """Keep frozen tensors of one module beside its layer."""
+    layer.__dict__.setdefault("frozen_beside", {})[slot] = tensors
+
+
+def remembered(layer: Any, slot: str) -> tuple[Tensor, ...]:
+    """What was kept by ``remember``."""
+    found: tuple[Tensor, ...] = layer.__dict__["frozen_beside"][slot]
+    return found
+
+
+def _pissa_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+    down, up = (tensor.to(x.device) for tensor in remembered(layer, slot))
+    start: Tensor = functional.linear(functional.linear(x, down), up) * layer.scaling[slot]
+    changed: Tensor = _lora_delta(layer, slot, x, base) - start
+    return changed
+
+
+def _vera_config(method: MethodSettings, sites: str, feedforward: str, dropout: float) -> Any:
+    from peft import VeraConfig
+
+    chosen = method.parameters
+    return VeraConfig(
+        r=int(chosen["r"]),
+        projection_prng_key=int(chosen["key"]),
+        save_projection=False,  # they follow from the key
+        vera_dropout=dropout,
+        target_modules=sites,
+    )
+
+
+def _vera_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+    down, up = (tensor.to(x.device) for tensor in remembered(layer, slot))
+    inner = layer.vera_lambda_d[slot] * functional.linear(layer.vera_dropout[slot](x), down[:, : layer.in_features])
+    output: Tensor = layer.vera_lambda_b[slot] * functional.linear(inner, up[: layer.out_features])
+    return output
+
+
+def _vera_initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    parameter.fill_(0.1 if name.endswith("lambda_d") else 0.0)
+
+
 def _ia3_config(method: MethodSettings, sites: str, feedforward: str, dropout: float) -> Any:
     from peft import IA3Config
 
@@ -96,6 +163,8 @@ KINDS: Mapping[str, Kind] = {
     "lora": Kind(_LORA, _lora_config, _lora_delta, _lora_initialise),
     "rslora": Kind(_LORA, _lora_config, _lora_delta, _lora_initialise),
     "dora": Kind((*_LORA, "lora_magnitude_vector"), _lora_config, _dora_delta, _lora_initialise),
+    "pissa": Kind(_LORA, _lora_config, _pissa_delta, _lora_initialise, _pissa_start),
+    "vera": Kind(("vera_lambda_b", "vera_lambda_d"), _vera_config, _vera_delta, _vera_initialise),
     "ia3": Kind(("ia3_l",), _ia3_config, _ia3_delta, _ones),
 }
 PLAIN = ("lora", "rslora")  # peft's own forward already sums these

@@ -24,7 +24,7 @@ from adapterstilts.modules import delta
 from adapterstilts.modules.artifact import Module, family
 from adapterstilts.modules.attach import LeafWeights
 from adapterstilts.modules.composition import MERGE_HOWS, Leaf, Stack, Tree
-from adapterstilts.modules.methods import SITES
+from adapterstilts.modules.methods import SITES, get_method
 from adapterstilts.settings import MethodSettings
 
 Factors = tuple[Tensor, Tensor]  # A (r, in) and s B (out, r)
@@ -55,6 +55,9 @@ def merge(
         raise RecipeError(
             "a merge of deltas and bottlenecks", why="they act at different places", fix="stack or fuse them"
         )
+    for name in sorted({method.name for module in modules for method in module.methods.values()}):
+        if not get_method(name).merges:
+            raise RecipeError(f"a merge of {name}", why="the parts of it cannot be added up", fix="stack or fuse it")
     if families == {"bottleneck"}:
         return _average(modules, weights)
     if how not in MERGE_HOWS or how == "average":
@@ -94,7 +97,7 @@ def _parts(module: Module) -> list[tuple[float, dict[str, Factors]]]:
             return [leaf for child in tree.children for leaf in walk(child)]
         raise RecipeError("a merge of a fused module", why="its weights depend on the input", fix="merge its parts")
 
-    return [(leaf.weight, delta.factors(module.directory / "leaves" / leaf.name)) for leaf in walk(module.tree)]
+    return [(leaf.weight, delta.factors(module.directory / "leaves" / leaf.name)) for leaf in walk(module.bound())]
 
 
 def _site(how: str, parts: list[tuple[float, Tensor, Tensor]], exact: Factors, rank: int, density: float) -> Factors:

@@ -7,7 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules.composition import BASE, Leaf, Merge, Slot, Tree, format_tree, leaves, map_leaves, simplify
+from adapterstilts.modules.composition import (
+    BASE,
+    Leaf,
+    Merge,
+    Slot,
+    Tree,
+    format_tree,
+    has_slot,
+    leaves,
+    map_leaves,
+    simplify,
+)
 from adapterstilts.modules.methods import get_method, resolve
 from adapterstilts.plan.bases import base_refs
 from adapterstilts.plan.data import Data
@@ -21,6 +32,7 @@ from adapterstilts.settings import TrainSettings
 from adapterstilts.stages.specs import BaseRef, EvaluateSpec, MergeSpec, RetrieveSpec, Spec, TaskShare, TrainSpec
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
+from adapterstilts.tasks.spec import split_task
 
 RANDOM_MERGES = ("dare_ties", "dare_linear")
 
@@ -137,6 +149,9 @@ class _World:
         parents = self.data.trained_on(self.base, list(mix.values()), bool(settings.evaluate))
         start = self.module(entry.continue_) if entry.continue_ else None
         below = self._bound(entry.on, parents)
+        filling = self._filling(mix, has_slot(entry.on), label) if facts.open else None
+        if filling is not None:
+            parents["bind:language"] = filling
         if start is not None:
             parents["start"] = start
         if settings.learning_rate is None and facts.method is not None:
@@ -147,12 +162,29 @@ class _World:
             method=None if start else resolve(entry.method or self.recipe.method),
             below=below,
             start=start,
+            filling=filling,
             mix=tuple(mix.values()),
             settings=settings,
             seed=self.seed,
             overrides={s.task: self.recipe.tasks[s.task] for s in mix.values() if s.task in self.recipe.tasks},
         )
         return self.all.add("train", spec, parents, label)
+
+    def _filling(self, mix: Mapping[str, TaskShare], needed: bool, label: str) -> str | None:
+        """The module that stands in {language} while this trains: that of the one training language.
+
+        Raises:
+            RecipeError: several training languages, or no module for the one.
+        """
+        languages = sorted({str(split_task(key)[1]) for key in mix})
+        name = self.recipe.filling.get(languages[0])
+        where, fix = self.recipe.where("slots", "language"), f"slots: {{language: {{{languages[0]}: NAME}}}}"
+        if len(languages) > 1:
+            why = f"one module at a time can stand there; this trains in {', '.join(languages)}"
+            raise RecipeError(f"{label}: {{language}} in several training languages", where=where, why=why, fix=fix)
+        if name is None and needed:
+            raise RecipeError(f"{label}: no module for {{language}} in {languages[0]}", where=where, fix=fix)
+        return None if name is None else self.module(name)
 
     def _bound(self, tree: Tree, parents: dict[str, str]) -> str | None:
         """An expression over hashes; the modules in it become parents. None for the bare base."""
@@ -211,7 +243,7 @@ class _World:
         label = f"{target_name} by {arm_name} {self.place}"
         module = self._train(arm, mix, settings, facts, f"train {label}")
         languages = self.data.languages(target.languages, task, [target.split], (*steps, "languages"))
-        stage = self._scores(module, target.task, target.split, languages, target.test_limit, label)
+        stage = self._scores(module, target.task, target.split, languages, target.test_limit, label, facts.open)
         self._cell(arm_name, target.task, stage, target_name, "evaluate")
 
     def _evaluate(self, steps: tuple[str | int, ...], entry: Evaluate, task: str) -> None:
@@ -219,15 +251,25 @@ class _World:
         for name in entry.modules:
             module = None if name == "base" else self.module(name)
             label = f"{task} with {name} {self.place}"
-            stage = self._scores(module, task, entry.split, languages, entry.limit, label)
+            is_open = name != "base" and self.all.facts[name].open
+            stage = self._scores(module, task, entry.split, languages, entry.limit, label, is_open)
             self._cell(name, task, stage, task, "evaluate")
 
     def _scores(
-        self, module: str | None, task: str, split: str, languages: Sequence[str], limit: int | None, label: str
+        self,
+        module: str | None,
+        task: str,
+        split: str,
+        languages: Sequence[str],
+        limit: int | None,
+        label: str,
+        is_open: bool,
     ) -> str:
         parents = {f"data:{code}": self.data.prepared(self.base, task, code, split) for code in languages}
         if module is not None:
             parents["module"] = module
+        bindings = self._bindings(languages, label) if is_open else {}
+        parents |= {f"bind:{code}": hash for code, hash in bindings.items()}
         spec = EvaluateSpec(
             base=self.base,
             module=module,
@@ -235,9 +277,19 @@ class _World:
             split=split,
             languages=tuple(languages),
             limit=limit,
+            bindings=bindings,
             overrides=self.recipe.tasks.get(task, {}),
         )
         return self.all.add("evaluate", spec, parents, f"evaluate {label}")
+
+    def _bindings(self, languages: Sequence[str], label: str) -> dict[str, str]:
+        """Language -> the module that stands in {language} there; the others keep that of training, and a warning."""
+        filling = self.recipe.filling
+        rest = [code for code in languages if code not in filling]
+        if rest:
+            text = f"{label}: no module for {{language}} in {', '.join(rest)}; that of the training language stays"
+            self.data.warnings[text] = None
+        return {code: self.module(filling[code]) for code in languages if code in filling}
 
     def _retrieve(self, steps: tuple[str | int, ...], entry: Retrieve, task: str) -> None:
         spec = self.data.spec(task)
@@ -250,6 +302,9 @@ class _World:
         }
         for name in entry.modules:
             module = None if name == "base" else self.module(name)
+            if name != "base" and self.all.facts[name].open:
+                text = f"retrieve {task} with {name}: {{language}} keeps the module of the training language"
+                self.data.warnings[text] = None
             retrieve = RetrieveSpec(
                 base=self.base,
                 module=module,

@@ -167,7 +167,8 @@ class Data:
         """The languages an entry is measured in: those asked for that the task offers and the data root has.
 
         ``all`` takes what is there and warns of the rest; a language that an entry names must be there; one that
-        the recipe names for all its tasks must be there where the task offers it.
+        the recipe names for all its tasks must be there where the task offers it. A test whose labels are withheld
+        is predicted, for a submission, where the entry names the language.
         """
         key = (own, spec.name, tuple(splits))
         if key not in self._chosen:
@@ -183,7 +184,11 @@ class Data:
         absent = [language for language in names if language not in spec.languages]
         if absent:
             self.warnings[f"{spec.name} does not offer {', '.join(absent)}"] = None
-        there = [language for language in offered if not self._why_not(spec, language, splits)]
+        blank = own not in (None, ALL)
+        there = [language for language in offered if not self._why_not(spec, language, splits, blank)]
+        for language in there:
+            if why := self._why_not(spec, language, splits):
+                self.warnings[f"{why}; it is predicted and not scored"] = None
         gone = [language for language in offered if language not in there]
         where = self.recipe.where(*steps)
         if asked != ALL:
@@ -202,13 +207,14 @@ class Data:
             self.missing[f"{spec.name}/"] = DataError(text, where=where, why=why, fix="point `data` at the folder")
         return there
 
-    def _why_not(self, spec: TaskSpec, language: str, splits: Sequence[str]) -> str | None:
+    def _why_not(self, spec: TaskSpec, language: str, splits: Sequence[str], blank: bool = False) -> str | None:
+        """Why a language cannot be measured; ``blank``: test labels may be withheld."""
         for split in splits:
             if split not in spec.splits:
                 return f"{spec.name} has no split `{split}`; it has {', '.join(spec.splits)}"
             found = self._resolved(spec.name, language, split)
             if not found.present:
                 return f"no data for {spec.name}/{language} {split}: looked for {'; '.join(found.missing[:3])}"
-            if not found.labelled:
+            if not found.labelled and not (blank and split == "test"):
                 return f"no labels for {spec.name}/{language} {split}: its files leave them out"
         return None

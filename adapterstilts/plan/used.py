@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterstilts.errors import RecipeError, StoreError
@@ -12,7 +12,7 @@ from adapterstilts.recipe.facts import Facts, merged, trained
 from adapterstilts.recipe.problems import placed
 from adapterstilts.recipe.schema import Recipe
 from adapterstilts.settings import MethodSettings
-from adapterstilts.stages.specs import BaseRef
+from adapterstilts.stages.specs import MODULES, BaseRef
 from adapterstilts.store import Store
 
 
@@ -59,7 +59,7 @@ def find_used(recipe: Recipe, store: Store, bases: Sequence[BaseRef]) -> Used:
 
 
 def _other_base(manifest: dict[str, Any], base: BaseRef) -> str | None:
-    if manifest["kind"] not in ("train", "merge"):
+    if manifest["kind"] not in MODULES:
         return f"it is the result of {manifest['kind']}, not a module"
     own = manifest["spec"]["base"]
     if own["fingerprint"] == base.fingerprint:
@@ -80,11 +80,13 @@ def stored_facts(store: Store, hash: str) -> Facts:
     tasks = frozenset(share["task"] for share in spec.get("mix", ()))
     if spec.get("start"):
         start = stored_facts(store, spec["start"])
-        return Facts(start.families, start.method, start.shape, tasks, start.below)
+        return replace(start, tasks=tasks)
     if spec.get("method") is None:
         raise StoreError(f"artifact {hash[:12]} is no module", where=str(store.path(hash)))
     on = parse(spec["below"]) if spec.get("below") else BASE
     known = {
-        name: stored_facts(store, name) for role, name in manifest["parents"].items() if role.startswith("module:")
+        name: stored_facts(store, name)
+        for role, name in manifest["parents"].items()
+        if role.startswith(("module:", "bind:"))
     }
-    return trained(MethodSettings.model_validate(spec["method"]), on, tasks, known)
+    return trained(MethodSettings.model_validate(spec["method"]), on, tasks, known, spec.get("filling"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, leaves
+from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, bind, has_slot, leaves
 from adapterstilts.modules.methods import Family, get_method, resolve
 from adapterstilts.recipe.schema import Arm, ModuleEntry, Recipe
 from adapterstilts.settings import MethodSettings
@@ -19,24 +19,34 @@ _CALLED = {"delta": "a weight delta", "bottleneck": "a bottleneck"}
 
 @dataclass(frozen=True)
 class Facts:
-    """One module. ``families`` has two members for a stack of both; ``method`` is None when it is not one method."""
+    """One module. ``families`` has two members for a stack of both; ``method`` is None when it is not one method.
+
+    ``methods`` are the names of all methods in it, bottom first; ``open``: it has a {language} slot.
+    """
 
     families: frozenset[Family]
     method: MethodSettings | None = None
     shape: Shape = "single"
     tasks: frozenset[str] = frozenset()
     below: frozenset[str] = frozenset()
+    methods: tuple[str, ...] = ()
+    open: bool = False
 
 
-def trained(method: MethodSettings, on: Tree, tasks: frozenset[str], known: Mapping[str, Facts]) -> Facts:
-    """A fresh module of a method on a composition."""
+def trained(
+    method: MethodSettings, on: Tree, tasks: frozenset[str], known: Mapping[str, Facts], filling: str | None = None
+) -> Facts:
+    """A fresh module of a method on a composition, ``filling`` in its slot."""
     family = get_method(method.name).family
+    is_open = has_slot(on) or any(known[name].open for name in _names(on) if name in known)
+    on = on if filling is None else bind(on, Leaf(filling))
     parts = [known[name] for name in _names(on) if name in known]
     families = frozenset({family}).union(*(part.families for part in parts))
     below = frozenset(_names(on)).union(*(part.below for part in parts))
     fused = _has_fuse(on) or any(part.shape == "fuse" for part in parts)
     shape: Shape = "fuse" if fused else "single" if on == Stack() else "stack"
-    return Facts(families, method, shape, tasks, below)
+    methods = (*(name for part in parts for name in part.methods), method.name)
+    return Facts(families, method, shape, tasks, below, methods, is_open)
 
 
 def merged(names: tuple[str, ...], how: str, known: Mapping[str, Facts]) -> Facts:
@@ -44,7 +54,8 @@ def merged(names: tuple[str, ...], how: str, known: Mapping[str, Facts]) -> Fact
     parts = [known[name] for name in names if name in known]
     families = frozenset[Family]().union(*(part.families for part in parts))
     method = parts[0].method if parts and how in ("average", "linear") else None
-    return Facts(families, method)
+    single = (parts[0].methods if how == "average" else ("lora",)) if parts else ()
+    return Facts(families, method, methods=single)
 
 
 def default_how(names: tuple[str, ...], known: Mapping[str, Facts]) -> str:
@@ -53,15 +64,21 @@ def default_how(names: tuple[str, ...], known: Mapping[str, Facts]) -> str:
     return "average" if bottlenecks else "cat"
 
 
-def impossible(tree: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
-    """What in a composition the families cannot express. Modules that are not known are taken as possible."""
+def impossible(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str] = ()) -> Iterator[RecipeError]:
+    """What in a composition the families cannot express. Modules that are not known are taken as possible.
+
+    Args:
+        filling: the modules that can stand in {language}; the composition must be possible with each of them.
+    """
+    if has_slot(tree):
+        found = {str(problem): problem for problem in _impossible_slot(tree, known, filling)}
+        for name in filling:
+            found |= {str(problem): problem for problem in impossible(bind(tree, Leaf(name)), known)}
+        yield from found.values()
+        return
     yield from _twice(tree, known)
     for node in _nodes(tree):
-        if isinstance(node, Slot):
-            yield RecipeError(
-                "{language} is not bound", why="a recipe names no module for each language", fix="name one"
-            )
-        elif isinstance(node, Leaf) and node.weight != 1.0 and "bottleneck" in _families(node, known):
+        if isinstance(node, Leaf) and node.weight != 1.0 and "bottleneck" in _families(node, known):
             yield RecipeError(f"`{node.name}` is a bottleneck and cannot be weighted", why="only weight deltas scale")
         elif isinstance(node, Fuse):
             yield from _impossible_fuse(node, known)
@@ -69,8 +86,24 @@ def impossible(tree: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
             yield from _impossible_merge(node, known)
 
 
+def _impossible_slot(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str]) -> Iterator[RecipeError]:
+    if not filling:
+        yield RecipeError(
+            "{language} is not bound", why="no module is named for each language", fix="slots: {language: {en: NAME}}"
+        )
+    slots = sum(isinstance(node, Slot) for node in _nodes(tree))
+    if slots + sum(known[name].open for name in _names(tree) if name in known) > 1:
+        yield RecipeError("{language} stands twice", why="its module would count twice", fix="keep one slot")
+    for node in _nodes(tree):
+        if isinstance(node, (Fuse, Merge)) and has_slot(node):
+            what = type(node).__name__.lower()
+            why = f"what a {what} makes belongs to the modules that were in it"
+            yield RecipeError(f"{{language}} inside {what}", why=why, fix="stack({language}, ...)")
+
+
 def _impossible_fuse(node: Fuse, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
     yield from _one_family("fuse", node.children, known)
+    yield from _open_inside("fuse", node, known)
     families = _families(node, known)
     if any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
         yield RecipeError("a weight inside fuse", why="fuse learns its weights", fix="drop the weight, or use stack")
@@ -93,6 +126,7 @@ def _impossible_merge(node: Merge, known: Mapping[str, Facts]) -> Iterator[Recip
         yield RecipeError("merge of a composition", why="merge takes modules", fix="give the inner part a name first")
         return
     yield from _one_family("merge", node.children, known)
+    yield from _open_inside("merge", node, known)
     if node.weights is not None and any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
         yield RecipeError("merge has weights twice", why="before the modules and as weights=[..]", fix="keep one")
     parts = [known[name] for name in _names(node) if name in known]
@@ -117,6 +151,12 @@ def _impossible_merge(node: Merge, known: Mapping[str, Facts]) -> Iterator[Recip
     ranks = {part.method.parameters.get("r") for part in parts if part.method is not None}
     if how == "linear" and len(ranks) > 1:
         yield RecipeError("a linear merge of unequal ranks", why="A and B are added one by one", fix="how: cat")
+
+
+def _open_inside(operator: str, node: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
+    for name in _names(node):
+        if name in known and known[name].open:
+            yield RecipeError(f"`{name}` inside {operator}", why="its {language} slot is bound later", fix="stack it")
 
 
 def _one_family(operator: str, children: tuple[Tree, ...], known: Mapping[str, Facts]) -> Iterator[RecipeError]:
@@ -187,7 +227,7 @@ def order(recipe: Recipe) -> list[str]:
     done: dict[str, None] = {}
     waiting = dict(recipe.modules)
     while True:
-        ready = [name for name, entry in waiting.items() if not set(needs(entry)) & set(waiting)]
+        ready = [name for name, entry in waiting.items() if not set(needs(entry, recipe)) & set(waiting)]
         if not ready:
             return list(done)
         for name in ready:
@@ -195,10 +235,10 @@ def order(recipe: Recipe) -> list[str]:
             done[name] = None
 
 
-def needs(entry: ModuleEntry | Arm) -> list[str]:
-    """The modules that a module or an arm names."""
+def needs(entry: ModuleEntry | Arm, recipe: Recipe) -> list[str]:
+    """The modules that a module or an arm names, those that can fill its slot among them."""
     names = [entry.continue_] if entry.continue_ else []
-    names += leaves(entry.on)
+    names += leaves(entry.on) + (list(recipe.filling.values()) if has_slot(entry.on) else [])
     return [*names, *entry.merge] if isinstance(entry, ModuleEntry) else names
 
 
@@ -214,5 +254,6 @@ def facts_of(recipe: Recipe, entry: ModuleEntry | Arm, known: Mapping[str, Facts
     own = frozenset(split_task(item.task)[0] for item in entry.train)
     if entry.continue_:
         start = known.get(entry.continue_, Facts(frozenset()))
-        return Facts(start.families, start.method, start.shape, own, start.below)
-    return trained(resolve(entry.method or recipe.method), entry.on, own, known)
+        return replace(start, tasks=own)
+    filling = next(iter(recipe.filling.values()), None)
+    return trained(resolve(entry.method or recipe.method), entry.on, own, known, filling)

@@ -205,6 +205,7 @@ class Recipe(Settings):
     arms: Annotated[dict[str, Arm], BeforeValidator(_entries)] = Field({})
     retrieve: Annotated[tuple[Retrieve, ...], BeforeValidator(_list)] = ()
     evaluate: Annotated[tuple[Evaluate, ...], BeforeValidator(_list)] = ()
+    slots: dict[Literal["language"], dict[str, str]] = Field({}, description="what fills {language}: code -> module")
     report: Report = Report()
 
     _places: Mapping[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
@@ -229,6 +230,11 @@ class Recipe(Settings):
             if steps[:length] in self._places:
                 return self._places[steps[:length]]
         return None
+
+    @property
+    def filling(self) -> Mapping[str, str]:
+        """Language code -> the module that stands in the slot {language}."""
+        return self.slots.get("language", {})
 
     def settings(self, *overrides: Mapping[str, Any]) -> TrainSettings:
         """The training settings with these overrides, later ones win."""

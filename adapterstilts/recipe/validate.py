@@ -44,6 +44,7 @@ class _Check:
         self._circles()
         for name in order(recipe):
             self._module(name, recipe.modules[name])
+        self._slots()
         for name, arm in recipe.arms.items():
             self._arm(name, arm)
         self._targets()
@@ -101,7 +102,7 @@ class _Check:
         while stuck:
             path = [stuck[0]]
             while True:
-                following = next((n for n in needs(modules[path[-1]]) if n in stuck), None)
+                following = next((n for n in needs(modules[path[-1]], self.recipe) if n in stuck), None)
                 if following is None or following in path:
                     break
                 path.append(following)
@@ -126,6 +127,12 @@ class _Check:
         self._training(entry, steps)
         if len(self.problems) == before:
             self.known[name] = facts_of(self.recipe, entry, self.known)
+
+    def _slots(self) -> None:
+        for code, name in self.recipe.filling.items():
+            steps: Steps = ("slots", "language", code)
+            if self._named(name, self.recipe.modules, "module", steps) and name in self.known and self.known[name].open:
+                self.fail(f"`{name}` cannot stand in {{language}}", steps, "it has a {language} slot itself")
 
     def _arm(self, name: str, arm: Arm) -> None:
         steps: Steps = ("arms", name)
@@ -156,7 +163,7 @@ class _Check:
             self.fail("training that continues cannot change the method", steps, why, "remove `method`, or use `on`")
 
     def _possible(self, tree: Tree, steps: Steps) -> None:
-        for problem in impossible(tree, self.known):
+        for problem in impossible(tree, self.known, list(dict.fromkeys(self.recipe.filling.values()))):
             self.problems.append(placed(problem, self.recipe.where(*steps)))
 
     def _item(self, item: TrainItem, steps: Steps) -> None:

@@ -66,7 +66,6 @@ def nearest_approximate(
     indices = np.empty((len(queries), k), np.int64)
     for start in range(0, len(queries), sizes.queries):
         asked = unit(queries[start : start + sizes.queries])
-        forget(queries)
         similarities[start : start + len(asked)], indices[start : start + len(asked)] = built.search(asked, k)
     missing = indices < 0
     similarities[missing] = -1
@@ -110,7 +109,6 @@ def _built(corpus: Vectors, index: str, room: int | None, sizes: Blocks, seed: i
     built.reset()
     for start in range(0, len(corpus), sizes.corpus):
         built.add(unit(corpus[start : start + sizes.corpus]))
-        forget(corpus)
     return built, taken
 
 

@@ -95,18 +95,19 @@ def mine(
     """
     forward, backward = margin_scores(neighbours, margin)
     sources, targets = np.arange(len(forward)), np.arange(len(backward))
-    best_targets = neighbours.indices[sources, forward.argmax(axis=1)]
-    best_sources = neighbours.back_indices[targets, backward.argmax(axis=1)]
+    first, last = forward.argmax(axis=1), backward.argmax(axis=1)
+    best_targets, best_scores = neighbours.indices[sources, first], forward[sources, first]
+    best_sources, back_scores = neighbours.back_indices[targets, last], backward[targets, last]
     if retrieval == "forward":
-        return Mined(sources, best_targets, forward.max(axis=1))
+        return Mined(sources, best_targets, best_scores)
     if retrieval == "backward":
-        return Mined(best_sources, targets, backward.max(axis=1))
+        return Mined(best_sources, targets, back_scores)
     if retrieval == "intersection":
         both = best_sources[best_targets] == sources
-        return Mined(sources[both], best_targets[both], forward.max(axis=1)[both])
+        return Mined(sources[both], best_targets[both], best_scores[both])
     source = np.concatenate((sources, best_sources))
     target = np.concatenate((best_targets, targets))
-    scores = np.concatenate((forward.max(axis=1), backward.max(axis=1)))
+    scores = np.concatenate((best_scores, back_scores))
     order = np.argsort(-scores, kind="stable")
     order = order[_one_to_one(source[order], target[order], len(sources), len(targets))]
     order = order[scores[order] > minimum]
@@ -114,20 +115,38 @@ def mine(
 
 
 def _one_to_one(source: Indices, target: Indices, n: int, m: int) -> NDArray[np.bool_]:
-    """Which pairs of a ranked list are kept when each sentence is used once: one walk down the list."""
-    source_free, target_free = bytearray(b"\1") * n, bytearray(b"\1") * m
-    kept = bytearray(len(source))
-    for place, (i, j) in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
+    """Which pairs of a ranked list are kept when each sentence is used once, walking down the list.
+
+    A pair that is the first of both its sentences is kept whatever stands around it. A few rounds of taking all such
+    pairs at once leave little to walk through.
+    """
+    kept = np.zeros(len(source), np.bool_)
+    source_used, target_used = np.zeros(n, np.bool_), np.zeros(m, np.bool_)
+    left = np.arange(len(source))
+    for _ in range(3):
+        i, j, place = source[left], target[left], np.arange(len(left))
+        first_i, first_j = np.empty(n, np.int64), np.empty(m, np.int64)
+        first_i[i[::-1]] = first_j[j[::-1]] = place[::-1]  # of equal indices the last write stays: the first place
+        good = (first_i[i] == place) & (first_j[j] == place)
+        kept[left[good]] = source_used[i[good]] = target_used[j[good]] = True
+        left = left[~(source_used[i] | target_used[j])]
+    source_free, target_free = bytearray(~source_used), bytearray(~target_used)
+    for place, i, j in zip(left.tolist(), source[left].tolist(), target[left].tolist(), strict=True):
         if source_free[i] and target_free[j]:
             source_free[i] = target_free[j] = 0
-            kept[place] = 1
-    return np.frombuffer(kept, np.bool_)
+            kept[place] = True
+    return kept
 
 
 def candidates(mined: Mined, source: Lines, target: Lines) -> dict[Pair, float]:
     """Scores of the mined pairs by (source id, target id); pairs of sentences without an id are left out."""
-    found: dict[Pair, float] = {}
-    for i, j, score in zip(mined.source.tolist(), mined.target.tolist(), mined.scores.tolist(), strict=True):
-        for pair in product(source.ids[i], target.ids[j]):
-            found[pair] = max(score, found.get(pair, score))
-    return found
+    rows = mined.source.tolist(), mined.target.tolist()
+    scores = mined.scores.tolist()
+    # No sentence has the id of another, so no pair of ids comes twice.
+    if all(set(map(len, side.ids)) == {1} for side in (source, target)):
+        first, second = ([name for (name,) in side.ids] for side in (source, target))
+        pairs = zip(map(first.__getitem__, rows[0]), map(second.__getitem__, rows[1]), strict=True)
+        return dict(zip(pairs, scores, strict=True))
+    return {
+        pair: score for i, j, score in zip(*rows, scores, strict=True) for pair in product(source.ids[i], target.ids[j])
+    }

@@ -25,6 +25,7 @@ Indices = NDArray[np.int64]
 Way = Literal["faiss", "one_pass", "gpu"]
 
 _BLOCKS = Blocks()
+_READ_ROWS = 1024  # of memory-mapped vectors that are copied at a time
 _TILE = (512, 2048)  # of the one-pass product: 4 MiB of scores, so that they stay in cache
 _GROUP = 8  # scores of a row looked at through their maximum first
 # Measured, ns a score on one core: the product, per dimension; picking the best both ways, FAISS's and our own.
@@ -48,8 +49,14 @@ class Neighbours:
 
 
 def unit(vectors: Vectors) -> NDArray[np.float32]:
-    """A contiguous float32 copy with rows of length 1; zero rows stay zero, as in FAISS."""
-    copy = np.array(vectors, dtype=np.float32, order="C")
+    """A contiguous float32 copy with rows of length 1; zero rows stay zero, as in FAISS.
+
+    Memory-mapped vectors are read part by part, and no page of them stays in memory.
+    """
+    copy = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), _READ_ROWS):
+        copy[start : start + _READ_ROWS] = vectors[start : start + _READ_ROWS]
+        forget(vectors)
     copy *= _inverse_lengths(copy)[:, None]
     return copy
 
@@ -89,15 +96,13 @@ def nearest(
     with _faiss_threads(threads if device == "cpu" else None):
         for start in range(0, len(queries), sizes.queries):
             asked = unit(queries[start : start + sizes.queries])
-            forget(queries)
             best = _Best(len(asked), k)
             for offset in range(0, len(corpus), sizes.corpus):
-                part = unit(corpus[offset : offset + sizes.corpus])
-                forget(corpus)
-                found, places = block(asked, part, k, device)
+                found, places = block(asked, unit(corpus[offset : offset + sizes.corpus]), k, device)
                 best.merge(np.arange(len(asked)), found, places + offset)
             similarities[start : start + len(asked)] = best.similarities
             indices[start : start + len(asked)] = best.indices
+            del asked  # before the next one is made
     return similarities, indices
 
 
@@ -114,10 +119,8 @@ def both_directions(x: Vectors, y: Vectors, k: int, *, blocks: Blocks | None = N
     rows, columns = _TILE
     for start in range(0, len(y), held):
         kept = unit(y[start : start + held])
-        forget(y)
         for i in range(0, len(x), rows):
             block = unit(x[i : i + rows])
-            forget(x)
             for j in range(0, len(kept), columns):
                 tile = block @ kept[j : j + columns].T
                 height, width = tile.shape
@@ -125,6 +128,7 @@ def both_directions(x: Vectors, y: Vectors, k: int, *, blocks: Blocks | None = N
                 forward.update(i, tile.reshape(height, group, width // group), start + j)
                 group = math.gcd(height, _GROUP)
                 backward.update(start + j, tile.reshape(group, height // group, width).transpose(2, 0, 1), i)
+        del kept  # before the next one is made
     return Neighbours(forward.similarities, forward.indices, backward.similarities, backward.indices, "one_pass")
 
 

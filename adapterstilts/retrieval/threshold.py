@@ -41,10 +41,11 @@ def f1_curve(found: Mapping[Pair, float], gold: Collection[Pair]) -> Curve:
     of equal score are only taken together, since no threshold can part them.
     """
     wanted = set(gold)
-    pairs = sorted(found.items(), key=lambda item: -item[1])
-    scores = np.array([score for _, score in pairs], np.float64)
-    right = np.cumsum([pair in wanted for pair, _ in pairs], dtype=np.float64)
-    ends = np.flatnonzero(np.append(scores[:-1] != scores[1:], True)) if pairs else np.empty(0, np.int64)
+    scores = np.fromiter(found.values(), np.float64, len(found))
+    order = np.argsort(-scores, kind="stable")
+    scores = scores[order]
+    right = np.cumsum(np.fromiter(map(wanted.__contains__, found), np.bool_, len(found))[order], dtype=np.float64)
+    ends = np.flatnonzero(np.append(scores[:-1] != scores[1:], True)) if found else np.empty(0, np.int64)
     upper, correct = scores[ends], right[ends]
     lower = np.append(upper[1:], upper[-1:])
     middle = (upper + lower) / 2

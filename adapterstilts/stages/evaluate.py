@@ -22,12 +22,16 @@ def run(
 ) -> dict[str, Any]:
     """Score the parent ``module`` on each ``data:<language>``; writes scores.json and predictions.<language>.jsonl.
 
+    A module with a {language} slot runs with ``bind:<language>`` in it, else with what stood there in training.
+
     Raises:
         StageFailed: the module has no trained head for the task: a number from a new head would mean nothing.
     """
     module = read_module(parents["module"], base=spec.base.fingerprint)
     base = load_base(spec.base.ref, module.precision)
-    adapted = load_adapted(base, module)
+    bound = {code: read_module(parents[f"bind:{code}"], base=spec.base.fingerprint) for code in spec.bindings}
+    adapted = load_adapted(base, module, bound.values())
+    fusion = {key: tensor for one in (module, *bound.values()) for key, tensor in one.fusion().items()}
     splits = {language: read_prepared(parents[f"data:{language}"]) for language in spec.languages}
     task = next(iter(splits.values())).task
     if task.head_name not in module.heads:
@@ -41,6 +45,10 @@ def run(
     head.to(adapted.model.device)
     rows: list[dict[str, Any]] = []
     for number, (language, split) in enumerate(splits.items()):
+        if module.filling is not None:
+            own = bound[language].bound() if language in bound else None
+            adapted.activate(module.bound(own), fusion=fusion)
+            adapted.to(adapted.model.device)
         with (directory / f"predictions.{language}.jsonl").open("w", encoding="utf-8") as file:
             scored = score(
                 adapted,

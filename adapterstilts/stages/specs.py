@@ -73,6 +73,7 @@ class TrainSpec(Spec):
     method: MethodSettings | None  # None: taken from the module that training continues
     below: str | None = None  # composition over parent hashes, frozen below the new module
     start: str | None = None  # hash of the module that training continues from
+    filling: str | None = None  # hash of the module in the slot {language} while this trains
     mix: tuple[TaskShare, ...]
     settings: TrainSettings
     seed: int
@@ -83,6 +84,8 @@ class TrainSpec(Spec):
         plain["base"] = self.base.identity()
         for name in ("tokens", "checkpoints"):
             plain["settings"].pop(name)
+        if self.filling is None:
+            plain.pop("filling")
         return plain
 
 
@@ -101,8 +104,27 @@ class MergeSpec(Spec):
         return super().identity() | {"base": self.base.identity()}
 
 
+class ImportSpec(Spec):
+    """A module that came from outside: no stage makes it, its weights are its identity."""
+
+    kind: ClassVar[str] = "import"
+    base: BaseRef
+    method: MethodSettings
+    library: Literal["peft", "adapterhub"]
+    leaf: str
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"base": self.base.identity()}
+
+
+MODULES = (TrainSpec.kind, MergeSpec.kind, ImportSpec.kind)  # the kinds of artifacts that are modules
+
+
 class EvaluateSpec(Spec):
-    """A module on one task in several languages -> predictions and scores. Parents ``data:<language>``."""
+    """A module on one task in several languages -> predictions and scores.
+
+    Parents: ``data:<language>``, and ``bind:<language>`` for what stands in the slot {language} there.
+    """
 
     kind: ClassVar[str] = "evaluate"
     skip: ClassVar[frozenset[str]] = frozenset({"overrides"})
@@ -112,7 +134,7 @@ class EvaluateSpec(Spec):
     split: str
     languages: tuple[str, ...]
     limit: int | None = None
-    bindings: dict[str, str] = {}  # slot {language} -> per-language module hashes, "language=hash"
+    bindings: dict[str, str] = {}  # language -> hash of the module in the slot {language}; others keep the default
     overrides: dict[str, Any] = {}
 
     def identity(self) -> dict[str, Any]:

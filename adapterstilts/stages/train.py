@@ -7,8 +7,8 @@ that no parent has trained are trained together with it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from adapterstilts.errors import RecipeError, StageFailed
 from adapterstilts.evaluation.score import make_masking, score
 from adapterstilts.modules.artifact import Module, golden_outputs, read_module, write_module
 from adapterstilts.modules.attach import Adapted, LeafWeights
-from adapterstilts.modules.composition import Leaf, Stack, Tree, leaves, map_leaves, parse, simplify
+from adapterstilts.modules.composition import Leaf, Stack, Tree, bind, has_slot, leaves, map_leaves, parse, simplify
 from adapterstilts.modules.methods import get_method, resolve
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import TrainSpec
@@ -42,6 +42,8 @@ class Start:
     fusion: Mapping[str, Tensor]
     heads: Module | None  # the continued module, whose heads and fusions go on training
     places: Mapping[str, Path]  # leaf id -> its directory
+    shape: Tree | None = None  # the tree with its {language} slot open, and what fills it in training
+    filling: Tree | None = None
 
 
 def run(
@@ -107,6 +109,8 @@ def run(
         heads={name: _stored(head, prepared.values(), name) for name, head in heads.items()},
         base=spec.base.fingerprint,
         tokenizer=spec.base.tokenizer,
+        shape=start.shape,
+        filling=start.filling,
     )
     with (directory / "metrics.jsonl").open("w") as file:
         file.writelines(json.dumps(row) + "\n" for row in result.metrics)
@@ -128,21 +132,44 @@ def run(
 
 
 def _start(spec: TrainSpec, parents: Mapping[str, Path]) -> Start:
+    def read(role: str) -> Module:
+        return read_module(parents[role], base=spec.base.fingerprint)
+
+    chosen = [] if spec.filling is None else [read("bind:language")]
     if spec.start is not None:
-        module = read_module(parents["start"], base=spec.base.fingerprint)
-        return Start(module.tree, module.trained, module.weights(), module.fusion(), module, _places([module]))
+        module = read("start")
+        used = [*chosen, module]
+        own = Start(module.tree, module.trained, _weights(used), module.fusion(), module, _places(used))
+        return _filled(own, chosen, used)
     if spec.method is None:
         raise RecipeError("a training stage needs a method or a module to continue from")
     fresh = LeafWeights(resolve(spec.method))
     if spec.below is None:
         return Start(Leaf(SELF), SELF, {SELF: fresh}, {}, None, {})
     expression = parse(spec.below)
-    modules = {name: read_module(parents[f"module:{name}"], base=spec.base.fingerprint) for name in leaves(expression)}
+    modules = {name: read(f"module:{name}") for name in leaves(expression)}
     below = map_leaves(expression, lambda leaf: scaled(modules[leaf.name].tree, leaf.weight))
-    weights = {name: leaf for module in modules.values() for name, leaf in module.weights().items()}
-    fusion = {key: tensor for module in modules.values() for key, tensor in module.fusion().items()}
+    used = [*chosen, *modules.values()]
+    fusion = {key: tensor for module in used for key, tensor in module.fusion().items()}
     tree = simplify(Stack((below, Leaf(SELF))))
-    return Start(tree, SELF, {**weights, SELF: fresh}, fusion, None, _places(modules.values()))
+    return _filled(Start(tree, SELF, {**_weights(used), SELF: fresh}, fusion, None, _places(used)), chosen, used)
+
+
+def _weights(modules: Iterable[Module]) -> dict[str, LeafWeights]:
+    return {name: leaf for module in modules for name, leaf in module.weights().items()}
+
+
+def _filled(start: Start, chosen: Sequence[Module], used: Sequence[Module]) -> Start:
+    """The start with its {language} slot, if it has one, filled by the module chosen for that, or as in a parent."""
+    if not has_slot(start.tree):
+        return start
+    inherited = next((module.filling for module in used if module.filling is not None), None)
+    filling = chosen[0].bound() if chosen else inherited
+    if filling is None:
+        raise RecipeError("a {language} slot without a module for the training language", fix="slots: {language: ...}")
+    tree = simplify(bind(start.tree, filling))
+    weights = {name: start.weights[name] for name in leaves(tree)}
+    return replace(start, tree=tree, weights=weights, shape=start.tree, filling=filling)
 
 
 def scaled(tree: Tree, weight: float) -> Tree:
@@ -151,7 +178,7 @@ def scaled(tree: Tree, weight: float) -> Tree:
 
 
 def _places(modules: Any) -> dict[str, Path]:
-    return {leaf: module.directory / "leaves" / leaf for module in modules for leaf in leaves(module.tree)}
+    return {leaf: module.directory / "leaves" / leaf for module in modules for leaf in leaves(module.bound())}
 
 
 def _share(prepared: Prepared, limit: int | None, adapted: Adapted, seed: int) -> Share:

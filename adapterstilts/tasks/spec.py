@@ -122,6 +122,7 @@ class TaskSettings(Settings):
     max_answer: int = Field(30, gt=0, description="longest predicted answer")
     n_best: int = Field(20, gt=0, description="start and end candidates per window")
     null_threshold: Float | None = Field(None, description="answers may be empty when best - null <= threshold")
+    xtreme_compat: bool = Field(False, description="answers by whitespace words, as XTREME's QA script cuts them")
     pool: Literal["cls", "mean", "cls_mean"] = "cls"
     template: str | None = Field(None, description="prompt of a multiple choice from the fields of the row")
     choice_template: str = "{choice}"

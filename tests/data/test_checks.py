@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adapterstilts.data.checks import check, leaks, normalised
+from adapterstilts.data.rows import read_examples
 from adapterstilts.data.sources import resolve
 from adapterstilts.tasks.registry import TaskRegistry
 
@@ -103,5 +104,21 @@ def test_leaks_between_tasks_of_other_formats(shared_data: Path) -> None:
             resolve(REGISTRY.get("tatoeba"), "de", "test", shared_data),
         ],
     )
-    assert pos.share > 0.95  # Universal NER is written over the same treebank
+    # Universal NER is written over the same treebank; what is shorter than 15 letters is not compared.
+    words = [e["words"] for e in read_examples(resolve(REGISTRY.get("udpos"), "en", "test", shared_data))]
+    long = sum(len(normalised(" ".join(sentence))) >= 15 for sentence in words)
+    assert long > 1600 and pos.examples > 0.95 * long
     assert tatoeba.share < 0.01
+
+
+def test_a_choice_that_many_questions_have_is_no_leak(tmp_path: Path) -> None:
+    def row(prompt: str, *choices: str) -> dict[str, Any]:
+        return {"prompt": prompt, "choices": [*choices, "None of the above choices."], "label": 0}
+
+    (tmp_path / "own/copa").mkdir(parents=True)
+    for split, prompts in (("train", "ab"), ("dev", "bc")):
+        rows = [row(f"A prompt that is long enough, {p}", f"choice {p}") for p in prompts]
+        (tmp_path / f"own/copa/{split}-en.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    train, dev = (resolve(REGISTRY.get("copa"), "en", split, tmp_path) for split in ("train", "dev"))
+    (found,) = leaks(train, [dev])
+    assert (found.n, found.examples, found.texts) == (2, 1, 1)

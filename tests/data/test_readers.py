@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapterstilts.data.bitext import load_bitext
 from adapterstilts.data.readers import READERS
 from adapterstilts.data.rows import read_examples
 from adapterstilts.data.sources import resolve
-from adapterstilts.errors import DataError
 from adapterstilts.tasks.registry import TaskRegistry
-from adapterstilts.tasks.spec import TaskSpec
+from tests.data.broken import choice, made_task
 
 
 def values(reader: str, path: Path, **options: Any) -> list[dict[str, Any]]:
@@ -94,99 +91,6 @@ def test_copa_xml(shared_data: Path) -> None:
     first = values("copa_xml", shared_data / "raw/copa/copa-dev.xml")[0]
     assert first["premise"] == "My body cast a shadow over the grass."
     assert (first["question"], first["label"], first["choice1"]) == ("cause", "1", "The sun was rising.")
-
-
-def classification(**source: Any) -> dict[str, Any]:
-    return {"format": "classification", "labels": ["a", "b"], "metric": "accuracy", "source": source}
-
-
-def span(**source: Any) -> dict[str, Any]:
-    return {"format": "span", "metric": "squad", "source": {"reader": "squad", **source}}
-
-
-def tagging(**source: Any) -> dict[str, Any]:
-    return {"format": "tagging", "labels": ["X", "Y"], "metric": "chunk_f1", "source": {"reader": "conll", **source}}
-
-
-def choice(**source: Any) -> dict[str, Any]:
-    columns = {"prompt": "p", "choices": ["c0", "c1"], "label": "label"}
-    return {"format": "multiple_choice", "metric": "accuracy", "source": {"columns": columns, **source}}
-
-
-TSV = {"reader": "tsv", "options": {"header": True}, "columns": {"text_a": "t", "label": "l"}}
-QUOTED = TSV | {"options": {"header": True, "quoting": "csv"}}
-GOLD = {
-    "blanked": ["train"],
-    "gold": {"train": {"layout": "raw", "file": "gold"}},
-    "columns": {"text_a": "0", "label": "1"},
-}
-SQUAD = {"data": [{"paragraphs": [{"context": "c", "qas": [{"id": "q", "question": "?", "answers": []}]}]}]}
-# what is wrong: (task, file, where in the message, what it says)
-BAD = {
-    "wrong column": (classification(**TSV), "text\tl\nx\ta\n", "file:2", "no column `t`"),
-    "label outside the set": (classification(**TSV), "t\tl\nx\ta\ny\tc\n", "file:3", "label `c` is none"),
-    "too few columns": (classification(**TSV), "t\tl\nx\n", "file:2", "1 columns, 2 expected"),
-    "too many columns": (classification(**TSV), "t\tl\nx\ta\tb\n", "file:2", "3 columns, 2 expected"),
-    "open quote": (classification(**QUOTED), 't\tl\n"x\ta\n', "file:2", "csv quoting"),
-    "latin-1": (classification(**TSV), b"t\tl\nx\ta\nf\xfcr\ta\n", "file:3", "not UTF-8"),
-    "utf-16": (classification(**TSV), "t\tl\nx\ta\n".encode("utf-16"), "file", "UTF-16"),
-    "broken json line": (classification(), '{"text_a": "x", "label": "a"}\n{"text_a": \n', "file:2", "no JSON"),
-    "json line no object": (classification(), '["x"]\n', "file:1", "no JSON object"),
-    "json no list": (classification(reader="json"), '{"items": []}', "file", "no list of objects"),
-    "broken json": (classification(reader="json"), '[{"a":\n 1}', "file:2", "not readable as JSON"),
-    "not squad": (span(), '[{"question": "q"}]', "file", "no SQuAD file"),
-    "squad without contexts": (span(), '{"data": [{"paragraphs": [{"qas": []}]}]}', "", ""),
-    "squad without ids": (span(), json.dumps(SQUAD).replace('"id": "q", ', ""), "file", "article 0 lacks 'id'"),
-    "empty context": (span(), json.dumps(SQUAD).replace('"c"', '""'), "question q", "`context` is empty"),
-    "a tag is missing": (tagging(), "a\tX\nb\n\n", "file:1", "2 words but 1 tags"),
-    "unknown tag": (tagging(), "a\tX\n\nb\tZ\n", "file:3", "label `Z` is none"),
-    "no word": (tagging(), "a\tX\n\tX\n", "file:2", "no word in column 0"),
-    "no conllu": (tagging(reader="conllu"), "a\tX\n", "file:1", "CoNLL-U has 10"),
-    "broken xml": (choice(reader="copa_xml"), "<copa-corpus>\n<item>\n</copa-corpus>", "file:3", "not readable as XML"),
-    "no such choice": (choice(), '{"p": "p", "c0": "x", "c1": "y", "label": 2}\n', "file:1", "label `2` is no choice"),
-    "no choice column": (choice(), '{"p": "p", "c0": "x", "label": 1}\n', "file:1", "no column `c1`"),
-    "too few gold labels": (classification(reader="tsv", **GOLD), "x\ny\nz\n", "gold", "only 2 gold labels"),
-    "too many gold labels": (classification(reader="tsv", **GOLD), "x\n", "gold", "2 gold labels for 1 rows"),
-}  # fmt: skip
-
-
-def made_task(plain: dict[str, Any], **more: Any) -> TaskSpec:
-    source = {"name": "raw", "layout": "raw", "files": {"train": "file"}, **plain["source"]}
-    rest = {k: v for k, v in plain.items() if k != "source"}
-    return TaskSpec.model_validate({"name": "t", "languages": ["en"], "sources": [source], **rest, **more})
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_broken_files_are_explained(case: str, tmp_path: Path) -> None:
-    plain, content, where, what = BAD[case]
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "file").write_bytes(content if isinstance(content, bytes) else content.encode())
-    (tmp_path / "raw" / "gold").write_text("a\nb\n")
-    examples: Callable[[], Any] = lambda: list(read_examples(resolve(made_task(plain), "en", "train", tmp_path)))  # noqa: E731
-    if not what:
-        assert examples() == []
-        return
-    with pytest.raises(DataError, match=what) as caught:
-        examples()
-    assert where in str(caught.value.where)
-    assert caught.value.exit_code == 3
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "gold", "what"),
-    [
-        ("s1\tx\n", "t1\ty\n", "s1\tt2\n", "names no sentence"),
-        ("s1 x\n", "t1\ty\n", "s1\tt1\n", "no id<TAB>text"),
-        ("s1\tx\ns1\tz\n", "t1\ty\n", "s1\tt1\n", "repeat"),
-        ("", "t1\ty\n", "", "source side is empty"),
-    ],
-)
-def test_broken_bitexts_are_explained(source: str, target: str, gold: str, what: str, tmp_path: Path) -> None:
-    for name, text in (("source", source), ("target", target), ("gold", gold)):
-        (tmp_path / "own" / "tatoeba").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "own" / "tatoeba" / f"test-de.{name}.tsv").write_text(text)
-    with pytest.raises(DataError, match=what):
-        load_bitext(resolve(TaskRegistry().get("tatoeba"), "de", "test", tmp_path))
 
 
 def test_columns_through_lists_and_alternatives(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from adapterstilts.data.bitext import load_bitext
+from adapterstilts.data.checks import examine
 from adapterstilts.data.rows import read_examples
 from adapterstilts.data.sources import resolve
 from adapterstilts.data.tokenise import Tokenizer
@@ -62,7 +63,12 @@ def examples_of(where: str, root: Path, source: str | None = None) -> list[Examp
 
 @pytest.mark.parametrize("where", COUNTS)
 def test_counts_of_the_manifest(where: str, shared_data: Path) -> None:
-    assert len(examples_of(where, shared_data)) == COUNTS[where]
+    """As `data check` counts them, which finds nothing broken in any."""
+    place, split = where.split()
+    name, language = place.split("/")
+    found = examine(REGISTRY.get(name), language, split, shared_data, REGISTRY)
+    assert found.count == COUNTS[where] and not found.missing
+    assert [finding for finding in found.findings if finding.level == "error"] == []
 
 
 @pytest.mark.parametrize("where", OTHER_SOURCES)
@@ -150,22 +156,38 @@ def test_gold_survives_encoding_and_decoding(where: str, shared_data: Path, toke
     assert decoded_gold(task, examples, tokenizer) == golds
 
 
-def answers_lost(where: str, root: Path, tokenizer: Tokenizer, max_answer: int) -> Iterator[tuple[str, str]]:
-    examples = examples_of(where, root)
-    task = REGISTRY.get(where.split("/")[0], {"settings": {"max_answer": max_answer}})
-    for example, prediction in zip(examples, decoded_gold(task, examples, tokenizer), strict=True):
-        if prediction["text"].strip() != example["answers"][0]["text"].strip():
-            yield example["answers"][0]["text"], prediction["text"]
+# language, question, gold answer, what is decoded, why: every XQuAD answer that does not come back to the letter.
+MISSES = [line.split("\t") for line in (Path(__file__).parent / "xquad_misses.tsv").read_text().splitlines()]
+
+
+def reason(gold: str, decoded: str) -> str:
+    before, _, after = decoded.partition(gold)
+    kinds = {unicodedata.category(char)[0] for char in before + after}
+    return {"P": "a mark", "C": "an invisible character"}.get("".join(kinds), "a letter or digit") + " in its subword"
 
 
 @pytest.mark.parametrize("language", ["ar", "de", "en", "es", "hi", "ru", "zh"])
 def test_answers_survive_encoding_and_decoding(language: str, shared_data: Path, tokenizer: Tokenizer) -> None:
-    # With the limit of 30 subwords up to 5 % of the answers are too long for this base's 16,000 pieces.
-    lost = list(answers_lost(f"xquad/{language} test", shared_data, tokenizer, max_answer=200))
-    assert len(lost) <= 12, lost
-    # What is lost is a mark or letter that shares a subword with the answer's first or last one: mostly `",`.
-    assert sum(squad_normalise(gold) != squad_normalise(predicted) for gold, predicted in lost) < 0.006 * 1190
-    assert all(gold in predicted and len(predicted) <= len(gold) + 4 for gold, predicted in lost)
+    """More than 99 % of XQuAD's gold answers come back, equal as the official metric compares them (SQuAD's
+    normalisation). Those that do not come back to the letter are listed, each with its reason: it begins or ends
+    inside a subword, mostly before a mark that stands in one subword with the closing quote. By the letter ru keeps
+    98.99 %, every other language more than 99 %. (With the limit of 30 subwords up to 5 % of the answers are too long
+    for this base's 16,000 pieces; XLM-R has 250,000.)
+    """
+    examples = examples_of(f"xquad/{language} test", shared_data)
+    task = REGISTRY.get("xquad", {"settings": {"max_answer": 200}})
+    found, same = [], 0
+    for example, prediction in zip(examples, decoded_gold(task, examples, tokenizer), strict=True):
+        answer, decoded = example["answers"][0], prediction["text"]
+        same += squad_normalise(answer["text"]) == squad_normalise(decoded)
+        if answer["text"].strip() != decoded.strip():
+            edges = {answer["start"], answer["start"] + len(answer["text"])}
+            inside = [s for s, e in tokenizer.pieces([example["context"]])[0].offsets if any(s < c < e for c in edges)]
+            assert inside, "neither end lies inside a subword: this is a fault of ours"
+            found.append([language, example["id"], answer["text"], decoded, reason(answer["text"], decoded)])
+    assert same > 0.99 * len(examples)
+    assert len(examples) - len(found) >= (1178 if language == "ru" else 0.99 * len(examples))
+    assert found == [miss for miss in MISSES if miss[0] == language]
 
 
 @pytest.mark.parametrize("where", ["jsquad/ja dev", "parsinlu_rc/fa dev", "squad_es_v2/es dev", "cmrc2018/zh train"])

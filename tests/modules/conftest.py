@@ -12,7 +12,7 @@ import torch
 from adapterstilts.encoder.base import Base, load_base
 from adapterstilts.encoder.batch import Batch, collate
 from adapterstilts.modules.attach import Adapted, LeafWeights
-from adapterstilts.modules.methods import resolve
+from adapterstilts.modules.methods import METHODS, resolve
 from adapterstilts.settings import MethodSettings
 
 
@@ -55,7 +55,9 @@ def random_batch(seed: int = 0, lengths: tuple[int, ...] = (7, 3, 11, 7, 1)) -> 
 
 
 def method(name: str, **parameters: object) -> MethodSettings:
-    defaults = {"reduction": 4} if name.endswith("bn") else {} if name == "ia3" else {"r": 4}
+    family = METHODS[name].defaults
+    defaults = {"reduction": 4} if "reduction" in family else {"r": 4} if "r" in family else {}
+    defaults |= {"length": 3, "inner": 8} if name == "prefix_tuning" else {}
     return resolve(MethodSettings(name=name, parameters={**defaults, **parameters}))
 
 
@@ -64,8 +66,10 @@ def trained(base: Base, name: str, seed: int, **parameters: object) -> LeafWeigh
     chosen = method(name, **parameters)
     adapted = Adapted(base, {"x": LeafWeights(chosen)}, None)
     generator = torch.Generator().manual_seed(seed)
-    shapes = {path: p.shape for path, p in adapted.tensors("x").items()}
-    return LeafWeights(chosen, {path: torch.randn(shape, generator=generator) * 0.2 for path, shape in shapes.items()})
+    with torch.no_grad():
+        for parameter in adapted.tensors("x").values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return LeafWeights(*adapted.modules["x"].library.stored(adapted.model, adapted.slots["x"], chosen))
 
 
 @torch.no_grad()

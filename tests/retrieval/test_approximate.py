@@ -21,7 +21,7 @@ def sides() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize(
-    "index", ["Flat", "IVF8,Flat;nprobe=3", "HNSW16", "SQ8", "PCA16,Flat", "IVF8,SQfp16;nprobe=8", "PQ8"]
+    "index", ["Flat", "IVF8,Flat;nprobe=3", "HNSW16", "SQ8", "PCA16,Flat", "IVF8,SQfp16;nprobe=8", "PQ8x4"]
 )
 def test_the_recall_said_is_the_recall(index: str, sides: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     x, y = sides
@@ -42,7 +42,7 @@ def test_a_longer_walk_finds_more(sides: tuple[NDArray[np.float32], NDArray[np.f
 def test_an_index_too_large_is_refused(sides: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     with pytest.raises(BudgetError, match="HNSW32"):
         search_approximate(*sides, 4, "HNSW32", room=100_000)
-    assert search_approximate(*sides, 4, "PQ8", room=100_000).bytes <= 100_000
+    assert search_approximate(*sides, 4, "PQ8x4", room=100_000).bytes <= 100_000
 
 
 def test_the_size_said_is_the_size(sides: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:

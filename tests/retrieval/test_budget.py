@@ -85,7 +85,8 @@ x, y = (np.load(f"{place}/{name}.npy", mmap_mode="r") for name in "xy")
 blocks = budget.blocks_for(limit, len(x), len(y), x.shape[1], 4, bytes_per_value=x.itemsize)
 mined = mine(search.search(x, y, 4, how, blocks=blocks))
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(json.dumps({"peak": int(peak.split()[1]) * 1024, "pairs": mined.source.tolist()}))
+pairs = sorted(zip(mined.source.tolist(), mined.target.tolist()))
+print(json.dumps({"peak": int(peak.split()[1]) * 1024, "pairs": pairs}))
 """
 
 
@@ -94,8 +95,8 @@ def test_the_limit_is_kept(tmp_path: Path) -> None:
         pytest.skip("resident memory is read from /proc")
     rng = np.random.default_rng(0)
     for name in "xy":
-        np.save(tmp_path / f"{name}.npy", rng.standard_normal((30_000, 512), dtype=np.float32))  # 59 MiB each
-    limit = 256 * 2**20
+        np.save(tmp_path / f"{name}.npy", rng.standard_normal((3000, 6144), dtype=np.float32))  # 70 MiB each
+    limit = 224 * 2**20  # the libraries take about 60 MiB; both sides and FAISS's copy of one would take 210 more
     found = {}
     for how in ("one_pass", "faiss"):
         done = subprocess.run(
@@ -107,7 +108,9 @@ def test_the_limit_is_kept(tmp_path: Path) -> None:
         )
         found[how] = json.loads(done.stdout)
         assert found[how]["peak"] <= limit, how
-    assert found["one_pass"]["pairs"] == found["faiss"]["pairs"]
+    # In many dimensions random scores lie so close that the last bit of a sum decides some.
+    one_pass, faiss = (set(map(tuple, found[how]["pairs"])) for how in found)
+    assert len(one_pass & faiss) > 0.999 * len(one_pass | faiss)
 
 
 def test_one_and_two_threads_find_the_same(tmp_path: Path) -> None:

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapterstilts.retrieval.mining import Lines, Margin, Mined, Retrieval, candidates, margin_scores, mine, unify
+from adapterstilts.retrieval.mining import (
+    Lines,
+    Margin,
+    Mined,
+    Retrieval,
+    _one_to_one,
+    candidates,
+    margin_scores,
+    mine,
+    unify,
+)
 from adapterstilts.retrieval.search import Neighbours, search, unit
 
 Matrix = list[list[float]]
@@ -167,3 +177,26 @@ def test_pairs_are_named_by_their_ids() -> None:
         ("b", "z"): 1.5,
         ("c", "x"): 1.2,
     }
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 60), st.integers(0, 10**6))
+@settings(max_examples=150, deadline=None)
+def test_one_to_one_is_the_walk_down_the_list(n: int, m: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source, target = rng.integers(0, n, count), rng.integers(0, m, count)
+    used: tuple[set[int], set[int]] = set(), set()
+    walked = []
+    for i, j in zip(source.tolist(), target.tolist(), strict=True):
+        walked.append(i not in used[0] and j not in used[1])
+        if walked[-1]:
+            used[0].add(i)
+            used[1].add(j)
+    assert _one_to_one(source, target, n, m).tolist() == walked
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_one_to_one_on_a_long_chain(step: int) -> None:
+    """Every pair shares a sentence with the next: what is kept depends on the whole way down."""
+    source, target = np.repeat(np.arange(50), 2)[1:][::step], np.repeat(np.arange(50), 2)[:-1][::step]
+    kept = _one_to_one(source, target, 50, 50)
+    assert kept.tolist() == [place % 2 == 0 for place in range(99)]

@@ -8,7 +8,7 @@ import pytest
 
 from adapterstilts.evaluation.metrics import METRICS
 from adapterstilts.retrieval.mining import Pair
-from adapterstilts.retrieval.threshold import above, f1_curve, pair_f1
+from adapterstilts.retrieval.threshold import above, f1_curve, judged, pair_f1, precision_threshold
 
 
 def _official(found: dict[Pair, float], gold: set[Pair]) -> float:
@@ -77,3 +77,15 @@ def test_nothing_right_and_nothing_found() -> None:
     assert pair_f1([], [("b", "2")]) == {"f1": 0.0, "precision": 0.0, "recall": 0.0}
     assert f1_curve({("a", "1"): 1.2}, set()).best is None
     assert np.isfinite(curve.f1).all()
+
+
+def test_a_threshold_for_a_precision_is_the_lowest_that_has_it() -> None:
+    gold = {("a", "A"), ("b", "B"), ("c", "C")}
+    found = {("a", "A"): 0.9, ("b", "X"): 0.8, ("c", "C"): 0.7, ("z", "Z"): 0.65, ("b", "B"): 0.6, ("y", "A"): 0.5}
+    assert ("z", "Z") not in judged(found, gold) and len(judged(found, gold)) == 5  # gold says nothing about z
+    for precision, count in ((100, 1), (75, 4), (60, 5), (0, 5)):
+        threshold = precision_threshold(found, gold, precision)
+        assert threshold is not None
+        assert sum(score >= threshold for score in judged(found, gold).values()) == count
+    assert precision_threshold({("b", "X"): 1.0}, gold, 50) is None
+    assert precision_threshold({}, gold, 50) is None

@@ -21,6 +21,7 @@ from adapterstilts.tasks.formats.base import (
     special_tokens,
     text_of,
 )
+from adapterstilts.tasks.formats.realign import realigned
 from adapterstilts.tasks.spec import TaskSpec
 
 NOWHERE = -1  # start of an answer whose text does not occur in the context
@@ -105,10 +106,10 @@ class Span:
 
         Per window the ``n_best`` starts times the ``n_best`` ends; a span counts when it lies in the context, its end
         is not before its start, it is at most ``max_answer`` subwords long and its window is the best for its start
-        (``max_context``). Score = start + end logit. The text is cut from the context by character offsets: the
-        official pipeline realigns to whitespace words instead, which costs Chinese about 11 F1. ``null_score`` is the
-        lowest score of ``<s>`` over the windows; with a ``null_threshold`` the answer is empty when
-        best - null <= threshold. No valid span: empty text.
+        (``max_context``). Score = start + end logit. The text is cut from the context by character offsets;
+        with ``xtreme_compat`` by whitespace words, as the official pipeline does, which costs Chinese about 11 F1.
+        ``null_score`` is the lowest score of ``<s>`` over the windows; with a ``null_threshold`` the answer is empty
+        when best - null <= threshold. No valid span: empty text.
         """
         settings = task.settings
         best, start, end = -np.inf, 0, 0
@@ -131,7 +132,8 @@ class Span:
         empty = best == -np.inf
         if settings.null_threshold is not None:
             empty = empty or best - null <= settings.null_threshold
-        text = "" if empty else example["context"][start:end]
+        cut = realigned if settings.xtreme_compat else _cut
+        text = "" if empty else cut(example["context"], start, end)
         score = null if best == -np.inf else best
         return {"text": text, "score": score, "start": start, "end": end, "null_score": null}
 
@@ -209,6 +211,10 @@ def best_windows(length: int, spans: Sequence[tuple[int, int]]) -> Ints:
 def _characters(pieces: Pieces) -> tuple[Ints, Ints]:
     offsets = np.array(pieces.offsets, dtype=np.int32).reshape(-1, 2)
     return offsets[:, 0], offsets[:, 1]
+
+
+def _cut(context: str, start: int, end: int) -> str:
+    return context[start:end]
 
 
 def _framed(values: NDArray[Any], before: int, fill: int) -> Ints:

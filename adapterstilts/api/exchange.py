@@ -1,0 +1,187 @@
+"""Modules to and from plain peft, plain adapters and plain transformers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from adapterstilts.api import environment
+from adapterstilts.api.places import PathLike, absolute, module_base, open_store
+from adapterstilts.errors import DataError, RecipeError
+from adapterstilts.modules.composition import check_name, format_tree
+from adapterstilts.store import Store
+
+Library = Literal["peft", "adapterhub"]
+
+
+def export_module(module: str, library: Library, out: PathLike, *, store: PathLike | Store | None = None) -> Any:
+    """Write a module's leaves as plain peft or adapters loads them, with a README that composes them.
+
+    Returns:
+        {schema_version, name, library, folder, expression, parts: [{folder, method, library, weight}]}
+
+    Raises:
+        RecipeError: a fusion, or a module that has nothing for this library. DataError: the folder is not empty.
+    """
+    environment.prepare()
+    from adapterstilts.modules.artifact import read_module
+    from adapterstilts.modules.exchange import export_parts
+
+    opened = open_store(store)
+    read = read_module(opened.path(opened.resolve(module)))
+    base = str(module_base(opened, [module]))
+    with new_folder(out) as folder:
+        parts = export_parts(read, library, folder, _shown_base(base))
+    about = {"schema_version": 1, "name": module, "library": library, "folder": str(out), "base": base}
+    return {**about, "expression": format_tree(read.tree), "parts": [asdict(part) for part in parts]}
+
+
+def export_merged(
+    module: str,
+    out: PathLike,
+    *,
+    head: str | None = None,
+    base: str | None = None,
+    store: PathLike | Store | None = None,
+) -> Any:
+    """Write a plain transformers checkpoint with the module folded into its base.
+
+    Args:
+        head: one of the module's heads to put on it; default its only one, ``none`` for no head.
+
+    Returns:
+        {schema_version, name, folder, base, architecture, changed, head}
+
+    Raises:
+        RecipeError: a module that is no change of weights: bottlenecks, gates. DataError: the folder is not empty.
+    """
+    environment.prepare()
+    from adapterstilts.encoder.base import load_base
+    from adapterstilts.modules.artifact import check_golden, read_module
+    from adapterstilts.modules.attach import Adapted
+    from adapterstilts.modules.merged import export_merged as write
+
+    opened = open_store(store)
+    read = read_module(opened.path(opened.resolve(module)))
+    ref = base or str(module_base(opened, [module]))
+    if head is None:
+        kept = [name for name, about in read.heads.items() if about["format"] != "masked_lm"]
+        if len(kept) > 1:
+            raise RecipeError(f"which head of {', '.join(kept)}?", fix=f"--head {kept[0]}, or --head none")
+        head = kept[0] if kept else "none"
+    loaded = load_base(ref)
+    adapted = Adapted(loaded, read.weights(), read.bound(), fusion=read.fusion())
+    if read.precision == "fp32":
+        check_golden(adapted, read.directory)
+    with new_folder(out) as folder:
+        made = write(read, loaded, adapted, folder, None if head == "none" else head)
+    return {"schema_version": 1, "name": module, "folder": str(out), "base": ref, **asdict(made)}
+
+
+def import_module(
+    library: Library, directory: PathLike, *, base: str, name: str, store: PathLike | Store | None = None
+) -> Any:
+    """Take a plain peft or adapters directory into the store under a name.
+
+    Returns:
+        {schema_version, name, hash, base, method, parameters, ignored}
+
+    Raises:
+        DataError: no such directory, a pickle, another base, or something that no method here says exactly.
+    """
+    environment.prepare()
+    from adapterstilts.encoder.base import load_base
+    from adapterstilts.modules import importing
+    from adapterstilts.modules.artifact import leaf_id, write_module
+    from adapterstilts.modules.attach import Adapted, LeafWeights
+    from adapterstilts.modules.composition import Leaf
+    from adapterstilts.plan.graph import make_stage
+    from adapterstilts.stages.specs import ImportSpec
+
+    check_name(name)
+    opened, place = open_store(store), Path(directory)
+    read = (importing.import_peft if library == "peft" else importing.import_adapterhub)(place)
+    ref = _base_ref(absolute(base), opened)
+    encoder = load_base(ref.ref)
+    layers = read.weights.method.parameters.get("layers")
+    if layers and layers[-1] >= encoder.layers:
+        why = f"the base has layers 0 to {encoder.layers - 1}"
+        raise DataError(f"a module on layer {layers[-1]}", where=str(place), why=why, fix="--base: its own one")
+    fresh = Adapted(encoder, {"module": LeafWeights(read.weights.method)}, None)
+    importing.fitting(read, fresh.tensors("module"), place)
+    tensors = dict(read.weights.tensors or {})
+    if importing.changes_nothing(tensors):
+        raise DataError("this module changes nothing", where=str(place), why="it was never trained: its deltas are 0")
+    adapted = Adapted(load_base(ref.ref), {"module": read.weights}, Leaf("module"))
+    spec = ImportSpec(base=ref, method=read.weights.method, library=library, leaf=leaf_id(tensors))
+    stage = make_stage("import", spec, {}, f"import {library} {place.name}")
+    manifest = {
+        "label": stage.label,
+        "version": spec.version,
+        "parents": {},
+        "spec": spec.model_dump(mode="json"),
+        "facts": {"from": str(place.resolve()), "ignored": list(read.ignored), "trained": spec.leaf},
+    }
+    if not opened.has(stage.hash):
+        with opened.write(stage.hash, "import", manifest) as folder:
+            write_module(
+                folder,
+                adapted,
+                trained="module",
+                parents={},
+                heads={},
+                base=ref.fingerprint,
+                tokenizer=ref.tokenizer,
+            )
+    opened.names.set(name, stage.hash)
+    method = read.weights.method
+    about = {"schema_version": 1, "name": name, "hash": stage.hash, "base": ref.ref, "method": method.name}
+    return {**about, "parameters": dict(method.parameters), "ignored": list(read.ignored)}
+
+
+def _base_ref(base: str, store: Store) -> Any:
+    from adapterstilts.data.hashes import FileHashes
+    from adapterstilts.encoder.reference import fingerprint, locate
+    from adapterstilts.stages.specs import BaseRef
+
+    hashes = FileHashes(store.fingerprints)
+    weights, tokenizer = fingerprint(locate(base), hashes)
+    hashes.save()
+    return BaseRef(ref=base, fingerprint=weights, tokenizer=tokenizer)
+
+
+def _shown_base(base: str) -> str:
+    """The base as transformers loads it: a shipped one by its folder."""
+    from adapterstilts.encoder.reference import locate
+
+    found = locate(base)
+    return str(found.directory) if found.directory is not None else str(found.repository)
+
+
+@contextmanager
+def new_folder(out: PathLike) -> Iterator[Path]:
+    """A folder that is there whole or not at all.
+
+    Raises:
+        DataError: something is there already.
+    """
+    place = Path(out)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        why = "an export never mixes with other files"
+        raise DataError(f"`{out}` is not empty", why=why, fix="--out: a new folder")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.parent / f".{place.name}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    temporary.mkdir()
+    try:
+        yield temporary
+        if place.is_dir():
+            place.rmdir()
+        os.replace(temporary, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

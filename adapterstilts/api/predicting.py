@@ -1,0 +1,186 @@
+"""Answers of modules to examples of one's own, streamed: rows in, predictions out, in the same order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from adapterstilts.api import environment
+from adapterstilts.api.places import PathLike, module_base, open_store, open_tasks
+from adapterstilts.errors import DataError, RecipeError
+from adapterstilts.recipe.problems import nearest
+from adapterstilts.store import Store
+from adapterstilts.tasks.registry import TaskRegistry
+
+if TYPE_CHECKING:
+    from adapterstilts.data.arrays import Arrays
+    from adapterstilts.modules.artifact import Module
+    from adapterstilts.tasks.spec import TaskSpec
+
+Rows = Iterable[tuple[str, Mapping[str, Any]]]  # (where, canonical example without its label)
+FORMATS = ("classification", "multiple_choice", "tagging", "span")
+CHUNK = 256  # rows read before the first answers are written
+ANSWERS = ("label", "tags", "answers")  # what a row may bring and is not looked at
+
+
+def read_rows(stream: TextIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, object) of each line of JSONL; empty lines are skipped.
+
+    Raises:
+        DataError: a line that is no JSON object.
+    """
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            fix = 'one object a line: {"text_a": "..."}'
+            raise DataError("no JSON", where=where, why=str(error), fix=fix) from None
+        if not isinstance(row, dict):
+            raise DataError("no JSON object", where=where, why=f"it is {type(row).__name__}")
+        yield where, {"id": str(number), **row}
+
+
+def predict(
+    module: str,
+    task: str,
+    rows: Rows | Iterable[Mapping[str, Any]],
+    *,
+    module_per_row: bool = False,
+    chunk: int = CHUNK,
+    store: PathLike | Store | None = None,
+    task_files: Iterable[PathLike] | TaskRegistry = (),
+) -> Iterator[dict[str, Any]]:
+    """The module's answer to each row, as it comes: {id, prediction} and, of a classification, its probabilities.
+
+    Args:
+        rows: canonical examples without labels (labels are not looked at), bare or as ``read_rows`` gives them.
+        module_per_row: a row may name another module of the same base as ``module``; all are held over one base, and
+            the rows of a chunk are run module by module.
+        chunk: rows held at a time.
+
+    Raises:
+        RecipeError: a task of another format, or one that a module has no head for. StoreError: no such module.
+        DataError: a row that is no example of the task, with its place.
+    """
+    spec = open_tasks(task_files).get(task)
+    if spec.format not in FORMATS:
+        raise RecipeError(f"`{task}` is {spec.format}", why=f"answers are given for {', '.join(FORMATS)}")
+    pool = _Pool(module, spec, open_store(store))
+    numbered = ((f"row {n}", row) if isinstance(row, Mapping) else row for n, row in enumerate(rows, start=1))
+    return _answers(pool, numbered, module_per_row, chunk)
+
+
+def _answers(pool: _Pool, rows: Iterator[Any], module_per_row: bool, chunk: int) -> Iterator[dict[str, Any]]:
+    while some := list(islice(rows, chunk)):
+        groups: dict[str, list[int]] = {}
+        for place, (_, row) in enumerate(some):
+            groups.setdefault(str(row.get("module", pool.first)) if module_per_row else pool.first, []).append(place)
+        found: dict[int, dict[str, Any]] = {}
+        for name, places in groups.items():
+            for place, answer in zip(places, pool.answer(name, [some[place] for place in places]), strict=True):
+                found[place] = {**answer, "module": name} if module_per_row else answer
+        yield from (found[place] for place in range(len(some)))
+
+
+class _Pool:
+    """Modules over one base; activating another one moves no weights."""
+
+    def __init__(self, first: str, task: TaskSpec, store: Store) -> None:
+        environment.prepare()
+        from adapterstilts.tasks.formats import get_format
+
+        self.first, self.task, self.store = first, task, store
+        self.format = get_format(task.format)
+        self.modules: dict[str, Module] = {}
+        self.heads: dict[str, Any] = {}
+        self.active: str | None = None
+        self._load(first)
+
+    def _load(self, name: str) -> None:
+        """Read a module and attach it, with the ones that are there already, to the base."""
+        from adapterstilts.data.tokenise import Tokenizer
+        from adapterstilts.encoder.base import device, load_base
+        from adapterstilts.modules.artifact import check_golden, read_module
+        from adapterstilts.modules.attach import Adapted
+        from adapterstilts.stages.train import make_head
+
+        if name not in self.store.names and self.modules:
+            known = list(self.store.names)
+            raise RecipeError(f"unknown module `{name}` in a row", fix=nearest(name, known, "adapterstilts ls modules"))
+        read = read_module(self.store.path(self.store.resolve(name)))
+        self._check(name, read)
+        base = load_base(str(module_base(self.store, [*self.modules, name])), read.precision)
+        self.modules[name] = read
+        leaves = {leaf: weights for module in self.modules.values() for leaf, weights in module.weights().items()}
+        self.adapted = Adapted(base, leaves, read.bound(), fusion=read.fusion())
+        check_golden(self.adapted, read.directory)
+        self.adapted.to(device())
+        self.active = name
+        self.tokenizer = Tokenizer.from_directory(base.directory)
+        head = make_head(self.task, base)
+        head.load_state_dict(read.head(self.task.head_name))
+        self.heads[name] = head.to(self.adapted.model.device)
+
+    def _check(self, name: str, read: Module) -> None:
+        about = read.heads.get(self.task.head_name)
+        if about is None:
+            why = f"it has heads for {', '.join(read.heads)}" if read.heads else "it has no head at all"
+            fix = f"adapterstilts stack {name} --train {self.task.name}"
+            raise RecipeError(f"`{name}` has no trained head for `{self.task.name}`", why=why, fix=fix)
+        if self.task.format in ("classification", "tagging") and about["labels"] != list(self.task.labels):
+            raise RecipeError(f"the labels of `{self.task.name}` are not those that `{name}` was trained with")
+        other = next(iter(self.modules.values()), read)
+        if other.precision != read.precision:
+            why = f"`{self.first}` is {other.precision}, and they share a base"
+            raise RecipeError(f"`{name}` was trained in {read.precision}", why=why)
+
+    def answer(self, name: str, rows: list[tuple[str, Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+        """The answers of one module, in order."""
+        from adapterstilts.evaluation.predict import outputs
+
+        examples = [self._example(where, row) for where, row in rows]
+        arrays = self._arrays(examples)
+        if name not in self.modules:
+            self._load(name)
+        if self.active != name:
+            self.adapted.activate(self.modules[name].bound(), fusion=self.modules[name].fusion())
+            self.adapted.to(self.adapted.model.device)
+            self.active = name
+        streamed = outputs(self.adapted, self.heads[name], arrays)
+        for index, (logits, example) in enumerate(zip(streamed, examples, strict=True)):
+            prediction = self.format.decode(logits, arrays.view(index), example, self.task)
+            yield {"id": example["id"], "prediction": prediction, **self._probabilities(logits)}
+
+    def _example(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        from adapterstilts.tasks.formats.base import Row
+
+        bare = {"id": where, **{key: value for key, value in row.items() if key not in ANSWERS}}
+        return self.format.parse(Row(bare, where), self.task)
+
+    def _arrays(self, examples: list[dict[str, Any]]) -> Arrays:
+        from adapterstilts.data.arrays import arrays_of
+
+        return arrays_of(self.format.encode(examples, self.tokenizer, self.task), self.format.fields)
+
+    def _probabilities(self, logits: Any) -> dict[str, Any]:
+        """Of a classification by label, of a multiple choice in the order of its choices."""
+        import numpy as np
+
+        if self.task.format not in ("classification", "multiple_choice"):
+            return {}
+        scores = np.concatenate([np.ravel(row) for row in logits]).astype(np.float64)
+        shares = np.exp(scores - scores.max())
+        values = [round(float(share), 6) for share in shares / shares.sum()]
+        named = self.task.format == "classification"
+        return {"probabilities": dict(zip(self.task.labels, values, strict=True)) if named else values}
+
+
+def input_name(path: Path) -> str:
+    """What places in an input are called."""
+    return "stdin" if str(path) == "-" else str(path)

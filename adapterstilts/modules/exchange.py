@@ -1,0 +1,143 @@
+"""Leaves as plain peft and plain adapters load them.
+
+A leaf already lies on disk in its own library's format. A weight in the tree is folded into it, and a README says how
+the libraries compose the parts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from adapterstilts.errors import RecipeError
+from adapterstilts.modules import delta
+from adapterstilts.modules.artifact import Module
+from adapterstilts.modules.attach import fusions
+from adapterstilts.modules.composition import Leaf, Stack, Tree, simplify
+from adapterstilts.modules.kinds import PLAIN
+from adapterstilts.modules.methods import get_method
+
+Library = Literal["peft", "adapterhub"]
+FAMILY: Mapping[str, str] = {"peft": "delta", "adapterhub": "bottleneck"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One exported leaf: its directory (relative), method, library, and the weight that was folded into it."""
+
+    folder: str
+    method: str
+    library: Library
+    weight: float
+
+
+def export_parts(module: Module, library: Library, out: Path, base: str) -> list[Part]:
+    """Write every leaf of a module as its library loads it; one leaf fills ``out``, several one directory each.
+
+    Args:
+        base: name of the base, for the README and peft's configuration.
+
+    Raises:
+        RecipeError: no leaf of this library, a trained mixture, or a weight that cannot be folded in.
+    """
+    if fusions(module.tree):
+        how = " and ".join(sorted({fusion.how for fusion in fusions(module.tree)}))
+        raise RecipeError(
+            "a fusion cannot be exported",
+            why=f"plain peft and adapters have no place for its trained mixture (how={how})",
+            fix="export the modules that it mixes, each by its own name",
+        )
+    order = _in_order(simplify(module.bound()))
+    families = [get_method(module.methods[leaf.name].name).family for leaf in order]
+    if FAMILY[library] not in families:
+        other = "adapterhub" if library == "peft" else "peft"
+        raise RecipeError(
+            f"nothing for {library} in this module",
+            why=f"it is made of {', '.join(module.methods[leaf.name].name for leaf in order)}",
+            fix=f"adapterstilts export {other}",
+        )
+    parts = []
+    for number, (leaf, family) in enumerate(zip(order, families, strict=True), start=1):
+        method = module.methods[leaf.name].name
+        folder = "." if len(order) == 1 else f"{number}-{method}"
+        shutil.copytree(module.directory / "leaves" / leaf.name, out / folder, dirs_exist_ok=True)
+        if family == "delta":
+            _finish_delta(out / folder, leaf.weight, method, base)
+        parts.append(Part(folder, method, "peft" if family == "delta" else "adapterhub", leaf.weight))
+    heads = sorted((module.directory / "heads").glob("*.safetensors"))
+    for head in heads:
+        (out / "heads").mkdir(exist_ok=True)
+        shutil.copyfile(head, out / "heads" / head.name)
+    (out / "README.md").write_text(readme(parts, base, [head.stem for head in heads]), encoding="utf-8")
+    return parts
+
+
+def _in_order(tree: Tree) -> list[Leaf]:
+    children = tree.children if isinstance(tree, Stack) else (tree,)
+    return [child for child in children if isinstance(child, Leaf)]
+
+
+def _finish_delta(folder: Path, weight: float, method: str, base: str) -> None:
+    """Name the base in peft's configuration and scale the delta by its weight."""
+    config = json.loads((folder / delta.CONFIG).read_text())
+    config["base_model_name_or_path"] = base
+    state = delta.read(folder)
+    if weight != 1.0:
+        if method not in PLAIN:
+            raise RecipeError(f"a weighted {method} cannot be exported", why="its delta is not linear in one factor")
+        state = {name: tensor * weight if ".lora_B." in name else tensor for name, tensor in state.items()}
+    delta.write(config, state, folder)
+
+
+def readme(parts: list[Part], base: str, heads: list[str]) -> str:
+    """How the plain libraries load and compose the parts; the code is run by a test."""
+    deltas = [part for part in parts if part.library == "peft"]
+    bottlenecks = [part for part in parts if part.library == "adapterhub"]
+    lines = ["from transformers import AutoModel", ""]
+    lines += [f'model = AutoModel.from_pretrained("{base}", add_pooling_layer=False)']
+    if bottlenecks:
+        lines += ["", "import adapters", "", "adapters.init(model)  # before peft: afterwards it removes a LoRA"]
+        for part in bottlenecks:
+            name = _slot(part)
+            lines.append(f'model.load_adapter("{part.folder}", load_as="{name}", use_safetensors=True)')
+        names = ", ".join(f'"{_slot(part)}"' for part in bottlenecks)
+        if len(bottlenecks) == 1:
+            lines.append(f"model.set_active_adapters({names})")
+        else:
+            lines += ["from adapters.composition import Stack", f"model.set_active_adapters(Stack({names}))"]
+    if deltas:
+        first, *rest = deltas
+        lines += ["", "from peft import PeftModel", ""]
+        lines.append(f'model = PeftModel.from_pretrained(model, "{first.folder}", adapter_name="{_slot(first)}")')
+        lines += [f'model.load_adapter("{part.folder}", adapter_name="{_slot(part)}")' for part in rest]
+        if rest and _sums(parts):
+            names = ", ".join(f'"{_slot(part)}"' for part in deltas)
+            lines.append(f"model.base_model.set_adapter([{names}])  # the sum of the deltas; all count")
+    lines.append("model.eval()")
+    text = [f"# Exported by adapterstilts: {' + '.join(part.method for part in parts)} on {base}", ""]
+    text += ["Run from this folder:", "", "```python", *lines, "```", ""]
+    if not _sums(parts):
+        text += [
+            "Each part alone gives equal outputs. Together they are a sum of deltas, which plain peft does not compute",
+            "(it nests or multiplies DoRA and IA3 with what is below); `adapterstilts export merged` writes the sum.",
+            "",
+        ]
+    if any(part.weight != 1.0 for part in parts):
+        text += ["Weights of the composition are multiplied into `lora_B`.", ""]
+    if heads:
+        text += [f"Heads ({', '.join(heads)}) lie in heads/ as safetensors; neither library places them.", ""]
+    return "\n".join(text)
+
+
+def _slot(part: Part) -> str:
+    return "module" if part.folder == "." else "part" + part.folder.partition("-")[0]
+
+
+def _sums(parts: list[Part]) -> bool:
+    """Whether plain peft composes the deltas as their sum."""
+    deltas = [part for part in parts if part.library == "peft"]
+    return len(deltas) < 2 or all(part.method in PLAIN for part in deltas)

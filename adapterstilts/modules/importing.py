@@ -1,0 +1,206 @@
+"""Directories of plain peft and plain adapters as leaves.
+
+What a file holds (sites, layers, rank) is read from its tensors, not from its configuration: peft's `target_modules` is
+a pattern whose matches only the model knows. Whatever no method here says exactly is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterstilts.errors import DataError
+from adapterstilts.modules import bottleneck, delta
+from adapterstilts.modules.attach import LeafWeights
+from adapterstilts.modules.methods import METHODS, SITES, resolve
+from adapterstilts.settings import MethodSettings
+
+WRAPPERS = ("base_model.model.", "roberta.")  # of peft, and of a model with a head
+_PATHS = {path: site for site, path in SITES.items()}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A foreign module as a leaf, and what of its directory was left out."""
+
+    weights: LeafWeights
+    ignored: tuple[str, ...]
+
+
+def import_peft(directory: Path) -> Imported:
+    """A plain peft LoRA, rsLoRA, DoRA or IA3 directory as a leaf.
+
+    Raises:
+        DataError: no such directory, a pickle, or something that this project's methods cannot say exactly.
+    """
+    config, stored = _open(directory, delta.CONFIG, delta.WEIGHTS, "adapter_model.bin")
+    kind = config.get("peft_type")
+    if kind not in ("LORA", "IA3"):
+        raise _unsaid(directory / delta.CONFIG, f"peft_type {kind}", "LORA (also rsLoRA and DoRA) and IA3 are read")
+    containers = ("lora_A", "lora_B", "lora_magnitude_vector", "ia3_l")
+    inside = {n: t for n, t in stored.items() if n.split("encoder.layer.")[0] == "" and _container(n) in containers}
+    if not inside:
+        raise _unsaid(directory / delta.WEIGHTS, "tensors of another architecture", "no encoder.layer.N.* is in it")
+    wrong = [n for n in stored if n not in inside and _container(n) in containers]
+    if wrong:
+        raise _unsaid(directory / delta.WEIGHTS, f"a delta at `{wrong[0]}`", f"deltas sit at {', '.join(SITES)}")
+    sites, layers = _places(inside, directory / delta.WEIGHTS)
+    parameters: dict[str, Any] = {"sites": sites, "layers": layers}
+    if kind == "IA3":
+        rows = {_place(name)[1] for name, tensor in inside.items() if tensor.shape[0] == 1}
+        method = MethodSettings(name="ia3", parameters={**parameters, "inputs": [s for s in sites if s in rows]})
+    else:
+        method = _lora_method(config, inside, parameters, directory / delta.CONFIG)
+    return Imported(LeafWeights(resolve(method), inside), tuple(sorted(set(stored) - set(inside))))
+
+
+def _lora_method(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], parameters: Mapping[str, Any], where: Path
+) -> MethodSettings:
+    for key, usual in (("rank_pattern", {}), ("alpha_pattern", {}), ("bias", "none"), ("fan_in_fan_out", False)):
+        if config.get(key, usual) not in (usual, None):
+            raise _unsaid(where, f"{key}: {config[key]}", "one rank, one alpha and frozen biases are what lora has")
+    if str(config.get("init_lora_weights", "")).startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
+        raise _unsaid(
+            where,
+            f"init_lora_weights: {config['init_lora_weights']}",
+            "its W is not that of the base: peft moved a part of W into the adapter",
+            "save it with save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes a plain LoRA",
+        )
+    ranks = {int(tensor.shape[0]) for name, tensor in tensors.items() if _container(name) == "lora_A"}
+    if ranks != {int(config["r"])}:
+        raise _unsaid(where, f"ranks {sorted(ranks)} where r is {config['r']}", "one rank for all sites")
+    dora, rs = bool(config.get("use_dora")), bool(config.get("use_rslora"))
+    if dora and rs:
+        raise _unsaid(where, "use_dora with use_rslora", "dora here scales by alpha / r")
+    name = "dora" if dora else "rslora" if rs else "lora"
+    return MethodSettings(name=name, parameters={"r": int(config["r"]), "alpha": config["lora_alpha"], **parameters})
+
+
+def import_adapterhub(directory: Path) -> Imported:
+    """A plain adapters bottleneck directory (AdapterHub's form) as a leaf.
+
+    Raises:
+        DataError: no such directory, a pickle, or a configuration that none of the methods is.
+    """
+    from adapters import AdapterConfig
+
+    plain, stored = _open(directory, bottleneck.CONFIG, bottleneck.WEIGHTS, "pytorch_adapter.bin")
+    where = directory / bottleneck.CONFIG
+    config = dict(plain["config"])
+    if config.get("architecture") is not None or "reduction_factor" not in config:
+        raise _unsaid(where, f"architecture {config.get('architecture')}", "bottlenecks are read")
+    marker = f".adapters.{plain['name']}."
+    inverted = f"invertible_adapters.{plain['name']}."
+    inside = {name.replace(marker, "."): tensor for name, tensor in stored.items() if marker in name}
+    inside |= {n.replace(inverted, "invertible_adapters."): t for n, t in stored.items() if inverted in n}
+    if not all(name.startswith(("encoder.layer.", "invertible_adapters.")) for name in inside) or not inside:
+        raise _unsaid(directory / bottleneck.WEIGHTS, "tensors of another architecture", "no encoder.layer.N.* in it")
+    given = dict(AdapterConfig.load(config).to_dict())
+    differences = {}
+    for name in (name for name, method in METHODS.items() if method.family == "bottleneck"):
+        usual = dict(bottleneck.library_config(name).to_dict())
+        differences[name] = {k: v for k, v in given.items() if k in usual and v != usual[k] and k not in _FREE}
+    best = min(differences, key=lambda name: len(differences[name]))
+    if differences[best]:
+        key, value = next(iter(differences[best].items()))
+        raise _unsaid(where, f"{key}: {value}", f"the nearest method, {best}, has another value there")
+    if not isinstance(given["reduction_factor"], (int, float)):
+        raise _unsaid(where, "a reduction_factor by layer", "a method has one for all layers")
+    depth = 1 + max(int(name.split(".")[2]) for name in inside if name.startswith("encoder."))
+    left = set(given["leave_out"])
+    layers = [layer for layer in range(max(depth, *left) if left else depth) if layer not in left] if left else None
+    parameters = {"reduction": given["reduction_factor"], "activation": given["non_linearity"], "layers": layers}
+    method = resolve(MethodSettings(name=best, parameters=parameters))
+    return Imported(LeafWeights(method, inside), tuple(sorted(n for n in stored if plain["name"] not in n)))
+
+
+# What a method's parameters say, and what decides a start or a training run but no output.
+_FREE = {"reduction_factor", "non_linearity", "leave_out", "dropout", "init_weights", "init_weights_seed"}
+_FREE |= {"stochastic_depth", "phm_init_range", "phm_c_init", "hypercomplex_nonlinearity", "learn_phm"}
+
+
+def fitting(imported: Imported, expected: Mapping[str, Tensor], where: Path) -> None:
+    """Raise DataError unless the tensors are those that the method has on this base."""
+    found = imported.weights.tensors or {}
+    for name in sorted({*found, *expected}):
+        if name not in found or name not in expected:
+            what = f"`{name}` is {'missing' if name not in found else 'one too many'}"
+            raise DataError(what, where=str(where), why="it was made for a base of another depth or method")
+        if found[name].shape != expected[name].shape:
+            why = f"{tuple(found[name].shape)} in the file, {tuple(expected[name].shape)} on this base"
+            raise DataError(f"`{name}` does not fit", where=str(where), why=why, fix="--base: its own one")
+
+
+def _open(directory: Path, config: str, weights: str, pickle: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(configuration, tensors by their path in the bare encoder) of a foreign directory."""
+    from safetensors.torch import load_file
+
+    if not (directory / config).is_file():
+        raise DataError(f"no {config}", where=str(directory), why="it is no directory that this library saved")
+    if not (directory / weights).is_file():
+        if (directory / pickle).is_file():
+            code = (
+                "import torch, safetensors.torch as s; "
+                f"s.save_file({{k: v.contiguous() for k, v in torch.load('{directory / pickle}', "
+                f"weights_only=True).items()}}, '{directory / weights}')"
+            )
+            raise DataError(
+                "pickled weights are not read",
+                where=str(directory / pickle),
+                why="a pickle can run code",
+                fix=f'python -c "{code}"',
+            )
+        raise DataError(f"no {weights}", where=str(directory), why="the weights are missing")
+    try:
+        plain: dict[str, Any] = json.loads((directory / config).read_text(encoding="utf-8"))
+        stored = load_file(directory / weights)
+    except Exception as error:
+        raise DataError("it cannot be read", where=str(directory), why=str(error).splitlines()[0]) from error
+    return plain, {_bare(name): tensor.float() for name, tensor in stored.items()}
+
+
+def _bare(name: str) -> str:
+    for wrapper in WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _container(name: str) -> str:
+    return name.removesuffix(".weight").rpartition(".")[2]
+
+
+def _place(name: str) -> tuple[int, str | None]:
+    """(layer, site) of ``encoder.layer.3.attention.self.query.lora_A.weight``."""
+    _, _, layer, *path = name.removesuffix(".weight").rpartition(".")[0].split(".")
+    return int(layer), _PATHS.get(".".join(path))
+
+
+def _places(tensors: Mapping[str, Tensor], where: Path) -> tuple[list[str], list[int]]:
+    places = {name: _place(name) for name in tensors}
+    for name, (_, site) in places.items():
+        if site is None:
+            raise _unsaid(where, f"a delta at `{name}`", f"deltas sit at {', '.join(SITES)}")
+    found = set(places.values())
+    sites = [site for site in SITES if any(place[1] == site for place in found)]
+    layers = sorted({layer for layer, _ in found})
+    if len(found) != len(sites) * len(layers):
+        lacking = next((layer, site) for layer in layers for site in sites if (layer, site) not in found)
+        raise _unsaid(where, f"layer {lacking[0]} without `{lacking[1]}`", "a method has the same sites in its layers")
+    return sites, layers
+
+
+def _unsaid(where: Path, what: str, why: str, fix: str | None = None) -> DataError:
+    return DataError(f"{what} cannot be imported", where=str(where), why=why, fix=fix)
+
+
+def changes_nothing(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a module is still at its start: all of its tensors that begin at zero are zero."""
+    ups = [t for n, t in tensors.items() if ".lora_B." in n or "adapter_up" in n]
+    return bool(ups) and not any(bool(torch.count_nonzero(tensor)) for tensor in ups)

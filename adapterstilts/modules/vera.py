@@ -1,0 +1,16 @@
+"""VeRA among other modules of one model; peft's own injection expects to be the first and the only one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import VeraModel
+
+
+class Vera(VeraModel):
+    """peft's injection, which also finds linear layers that other kinds of deltas already wrap."""
+
+    def _find_dim(self, config: Any) -> tuple[int, int]:
+        """The largest (out, in) of the sites: the shape of the shared projections."""
+        sites = [m for key, m in self.model.named_modules() if self._check_target_module_exists(config, key)]
+        return max(m.out_features for m in sites), max(m.in_features for m in sites)

@@ -1,0 +1,129 @@
+"""MAD-X on the embedded world: a task module over {language}, scored with each language's own module below it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adapterstilts.api.explaining import explain
+from adapterstilts.encoder.base import load_base
+from adapterstilts.errors import RecipeError
+from adapterstilts.executors.local import run
+from adapterstilts.modules.artifact import load_adapted, read_module
+from adapterstilts.modules.composition import format_tree, has_slot, leaves
+from adapterstilts.recipe.load import from_plain
+from adapterstilts.recipe.validate import validate
+from adapterstilts.store import Store
+from adapterstilts.tasks.registry import TaskRegistry
+
+from .test_stages import plan_of
+
+MLM = {"limit": 48, "settings": {"epochs": 1, "learning_rate": 5e-3}}
+RECIPE = {
+    "name": "madx",
+    "base": "lab/s0",
+    "method": {"name": "lora", "r": 4, "sites": ["value", "output"]},
+    "train": {"batch": 16, "learning_rate": 2e-3, "checkpoints": 0},
+    "tasks": {n: {"sizes": {"train": 100, "dev": 20, "test": 60}} for n in ("lab-mlm", "lab-qa")},
+    "modules": {
+        "mlm-en": {"train": "lab-mlm/en", **MLM},
+        "mlm-qac": {"train": "lab-mlm/qac", **MLM, "method": {"name": "seq_bn", "reduction": 4}},
+        "nli": {"train": "lab-qa", "on": "{language}", "limit": 32, "settings": {"epochs": 1}},
+    },
+    "slots": {"language": {"en": "mlm-en", "qac": "mlm-qac"}},
+    "targets": {"nli": {"task": "lab-qa", "limit": 48, "languages": ["en", "qaa", "qac"], "train": {"epochs": 2}}},
+    "arms": {"static": {"on": "mlm-en"}, "madx": {"on": "stack({language})"}, "over": {"on": "nli"}},
+    "evaluate": [{"tasks": ["lab-qa"], "modules": ["nli"], "languages": ["qac"]}],
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):  # type: ignore[no-untyped-def]
+    store = Store(tmp_path_factory.mktemp("slots"))
+    plan = plan_of(RECIPE, store)
+    result = run(plan, store)
+    assert result.ok, [str(stage.error) for stage in result.having("failed")]
+    for name, hash in plan.names.items():
+        store.names.set(name, hash)
+    return plan, store
+
+
+def artifact(finished, beginning):  # type: ignore[no-untyped-def]
+    plan, store = finished
+    (found,) = [stage for stage in plan.stages if stage.label.startswith(beginning)]
+    return found, store.path(found.hash)
+
+
+def test_each_language_is_scored_with_its_own_module(finished):  # type: ignore[no-untyped-def]
+    spec, madx = artifact(finished, "evaluate nli by madx")
+    _, static = artifact(finished, "evaluate nli by static")
+    plan = finished[0]
+    assert spec.spec.bindings == {"en": plan.names["madx/mlm-en"], "qac": plan.names["madx/mlm-qac"]}
+    assert {role for role in spec.parents if role.startswith("bind:")} == {"bind:en", "bind:qac"}
+    for language, equal in (("en", True), ("qaa", True), ("qac", False)):
+        one, two = ((path / f"predictions.{language}.jsonl").read_text() for path in (madx, static))  # spans carry their scores
+        assert (one == two) == equal, language
+
+
+def test_a_language_without_a_module_is_said(finished):  # type: ignore[no-untyped-def]
+    (warning,) = [text for text in finished[0].warnings if "nli by madx" in text]
+    assert "no module for {language} in qaa" in warning
+
+
+def test_the_stored_module_keeps_the_slot_and_its_default(finished):  # type: ignore[no-untyped-def]
+    plan, store = finished
+    _, path = artifact(finished, "train nli by madx")
+    module = read_module(path)
+    plain = json.loads((path / "module.json").read_text())
+    assert plain["tree"].startswith("stack({language}, ") and has_slot(module.tree)
+    english = read_module(store.path(plan.names["madx/mlm-en"]))
+    assert plain["slots"] == {"language": english.trained}
+    assert leaves(module.bound()) == [english.trained, module.trained]
+    assert load_adapted(load_base("lab/s0"), module).tree == module.bound()  # its golden outputs are compared here
+    other = read_module(store.path(plan.names["madx/mlm-qac"]))
+    assert leaves(module.bound(other.bound())) == [other.trained, module.trained]
+
+
+def test_a_module_over_an_open_one_keeps_it_open(finished):  # type: ignore[no-untyped-def]
+    spec, path = artifact(finished, "train nli by over")
+    assert format_tree(read_module(path).tree).startswith("stack({language}, ")
+    assert spec.parents["bind:language"] == finished[0].names["madx/mlm-en"]
+    scored, _ = artifact(finished, "evaluate nli by over")
+    assert set(scored.spec.bindings) == {"en", "qac"}
+
+
+def test_explain_shows_the_slot(finished):  # type: ignore[no-untyped-def]
+    about = explain("madx/nli", store=finished[1])
+    assert about["expression"] == "stack({language}, madx/nli)"
+    assert [row["name"] for row in about["modules"]] == ["{language}", "madx/nli"]
+    assert about["formulas"] == {"delta": "W x + Δ_{language} x + Δ_madx/nli x"}
+    assert any("{language}: bound when it is used" in note for note in about["notes"])
+
+
+@pytest.mark.parametrize(("change", "part"), [
+    ({"slots": {}}, "{language} is not bound"),
+    ({"slots": {"language": {"en": "nobody"}}}, "unknown module `nobody`"),
+    ({"arms": {"x": {"on": "stack({language}, nli)"}}}, "{language} stands twice"),
+    ({"arms": {"x": {"on": "fuse({language}, mlm-en)"}}}, "{language} inside fuse"),
+    ({"arms": {"x": {"on": "fuse(nli, mlm-en)"}}}, "`nli` inside fuse"),
+    ({"arms": {"x": {"on": "stack({language}, mlm-en)"}}}, "`mlm-en` would count twice"),
+    ({"slots": {"language": {"en": "mlm-en", "qac": "nli"}}}, "need each other"),
+    ({"slots": {"place": {"en": "mlm-en"}}}, "place"),
+])  # fmt: skip
+def test_impossible_slots_are_refused_at_planning(change, part):  # type: ignore[no-untyped-def]
+    recipe = {**RECIPE, "evaluate": [], **change}
+    with pytest.raises(RecipeError) as caught:
+        problems = validate(from_plain(recipe), TaskRegistry())
+        raise RecipeError("\n".join(map(str, problems)))
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("module", "part"), [
+    ({"train": ["lab-qa/en", "lab-qa/qac"]}, "several training languages"),
+    ({"train": "lab-qa/qaa"}, "no module for {language} in qaa"),
+])  # fmt: skip
+def test_training_needs_one_language_with_a_module(module, part, tmp_path):  # type: ignore[no-untyped-def]
+    recipe = {**RECIPE, "modules": {**RECIPE["modules"], "nli": {**module, "on": "{language}", "limit": 8}}}
+    with pytest.raises(RecipeError, match=part):
+        plan_of(recipe, Store(tmp_path))
