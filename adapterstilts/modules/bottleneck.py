@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,12 @@ def _bare(name: str, slot: str) -> str | None:
                  if name.startswith(f"{holder}{slot}.")), None)  # fmt: skip
 
 
-def _full(name: str, bare: str, slot: str) -> str:
-    """The library's name of a parameter of ``slot`` that it now calls ``name``."""
-    return name if any(name.startswith(holder) for holder in _HOLDERS) else bare
+def _full(bare: str, slot: str) -> str:
+    """The library's name of a parameter of ``slot``."""
+    holder = next((holder for holder in _HOLDERS if bare.startswith(holder)), None)
+    if holder is not None:
+        return f"{holder}{slot}.{bare.removeprefix(holder)}"
+    return re.sub(r"\.(adapter_|gate\.)", rf".adapters.{slot}.\1", bare, count=1)
 
 
 def start(model: nn.Module, slot: str, method: MethodSettings) -> None:
@@ -159,8 +163,23 @@ def replace_fusion(model: nn.Module, slots: Sequence[str], path: str, layer: nn.
 
 def save(model: Any, slot: str, method: MethodSettings, directory: Path) -> None:
     """Write the module as plain adapters reads it (``load_adapter(directory, use_safetensors=True)``)."""
+    from adapters.configuration.model_adapters_config import build_full_config
+
+    config = build_full_config(model.adapters_config.get(slot), model.config, model_class=type(model).__name__)
+    write(config, stored(model, slot, method)[1], slot, directory)
+
+
+def write(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, directory: Path) -> None:
+    """An adapters directory of a module called ``name``.
+
+    Not the library's own: it cannot write what layers share, and of a bare encoder it forgets Compacter's rule.
+    """
+    from safetensors.torch import save_file
+
     directory.mkdir(parents=True, exist_ok=True)
-    model.save_adapter(str(directory), slot, with_head=False, use_safetensors=True)
+    (directory / CONFIG).write_text(json.dumps({**config, "name": name}, indent=2, sort_keys=True))
+    state = {_full(bare, name): tensor.contiguous().cpu() for bare, tensor in tensors.items()}
+    save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
 
 
 def read(directory: Path) -> dict[str, Tensor]:
@@ -200,8 +219,8 @@ def _config(layers: int, method: MethodSettings, dropout: float) -> Any:
         "dropout": dropout,
     }
     if method.name == "prefix_tuning":
-        own: dict[str, Any] = {"prefix_length": int(chosen["length"]), "bottleneck_size": int(chosen["inner"]), "cross_prefix": False}
-        return AdapterConfig.load(method.name, **general, **own)
+        sizes = {"prefix_length": int(chosen["length"]), "bottleneck_size": int(chosen["inner"])}
+        return AdapterConfig.load(method.name, **general, **sizes, cross_prefix=False)
     own = {"reduction_factor": chosen["reduction"], "init_weights": "bert"}
     own |= {"phm_dim": int(chosen["dim"])} if "dim" in chosen else {}
     own |= {"inv_adapter_reduction_factor": chosen["inv_reduction"]} if "inv_reduction" in chosen else {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules import delta
+from adapterstilts.modules import bottleneck, delta
 from adapterstilts.modules.artifact import Module
 from adapterstilts.modules.attach import fusions
 from adapterstilts.modules.composition import Leaf, Stack, Tree, simplify
@@ -67,7 +67,11 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
         shutil.copytree(module.directory / "leaves" / leaf.name, out / folder, dirs_exist_ok=True)
         if family == "delta":
             _finish_delta(out / folder, leaf.weight, method, base)
-        parts.append(Part(folder, method, "peft" if family == "delta" else "adapterhub", leaf.weight))
+        part = Part(folder, method, "peft" if family == "delta" else "adapterhub", leaf.weight)
+        if family == "bottleneck":
+            config = json.loads((out / folder / bottleneck.CONFIG).read_text())
+            bottleneck.write(config, bottleneck.read(out / folder), _slot(part), out / folder)
+        parts.append(part)
     heads = sorted((module.directory / "heads").glob("*.safetensors"))
     for head in heads:
         (out / "heads").mkdir(exist_ok=True)

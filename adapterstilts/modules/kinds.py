@@ -7,6 +7,7 @@ kinds when several are active; that is not used.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -119,13 +120,16 @@ def _vera_config(method: MethodSettings, sites: str, feedforward: str, dropout: 
     from peft import VeraConfig
 
     chosen = method.parameters
-    return VeraConfig(
-        r=int(chosen["r"]),
-        projection_prng_key=int(chosen["key"]),
-        save_projection=False,  # they follow from the key
-        vera_dropout=dropout,
-        target_modules=sites,
-    )
+    with warnings.catch_warnings():
+        # It warns that the projections are not stored: they follow from the key.
+        warnings.simplefilter("ignore", UserWarning)
+        return VeraConfig(
+            r=int(chosen["r"]),
+            projection_prng_key=int(chosen["key"]),
+            save_projection=False,
+            vera_dropout=dropout,
+            target_modules=sites,
+        )
 
 
 def _vera_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:

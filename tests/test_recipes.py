@@ -1,0 +1,69 @@
+"""The shipped recipes: they plan without torch, and run from end to end with everything made small."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "quickstart": ["bases=[lab/s0]", "seeds=[0]", "languages=[en, qaa]", "train.steps=2"],
+    "real-files": ["languages=[en, de]", "train.steps=2", "vars.train=32", "vars.target=32", "vars.test=8"],
+}
+
+
+def run(*arguments: str, store: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterstilts", *arguments, "--store", str(store)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr[-2000:]
+    return done
+
+
+def steps_of(name: str) -> list[str]:
+    """``--set`` for every entry that names its own schedule, so that none of them is long."""
+    import yaml
+
+    plain = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())
+    sets = [f"modules.{key}.settings.steps=2" for key, entry in plain["modules"].items() if "train" in entry]
+    sets += [f"targets.{key}.train.steps=2" for key in plain["targets"]]
+    sets += [f"retrieve.{number}.limit=20" for number in range(len(plain["retrieve"]))]
+    if name == "real-files":
+        sets += ["retrieve.0.languages=[de]", "retrieve.1.languages=[de]", "targets.xquad.test_limit=4"]
+    return [part for text in (*SMALL[name], *sets) for part in ("--set", text)]
+
+
+@pytest.mark.parametrize("name", ["quickstart", "real-files", "xlmr-large"])
+def test_a_recipe_plans(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if name == "real-files":
+        request.getfixturevalue("shared_data")
+        request.getfixturevalue("shared_base")
+    plan = json.loads(run("plan", f"recipes/{name}.yaml", "--format", "json", store=tmp_path).stdout)
+    kinds = {stage["kind"] for stage in plan["stages"]}
+    assert kinds == {"prepare", "train", "merge", "evaluate", "retrieve"}
+    assert {stage["state"] for stage in plan["stages"]} == {"missing"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quickstart", "real-files"])
+def test_a_recipe_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if name == "real-files":
+        request.getfixturevalue("shared_data")
+        request.getfixturevalue("shared_base")
+    report = tmp_path / "report"
+    command = ("run", f"recipes/{name}.yaml", *steps_of(name), "--jobs", "auto", "--report", str(report))
+    run(*command, store=tmp_path / "store")
+    page = (report / "report.html").read_text()
+    assert "What came out" in page and "http-equiv" not in page
+    rows = json.loads((report / "scores.json").read_text())
+    assert {"base", "arm", "seed", "task", "language", "split", "metric", "value", "n", "stage"} <= set(rows[0])
+    assert "hit" in run(*command, store=tmp_path / "store").stderr
