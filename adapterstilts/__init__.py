@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapterstilts.api.exchange import export_merged, export_module, import_module
     from adapterstilts.api.module import LoadedModule, load
+    from adapterstilts.api.planning import plan_recipe
     from adapterstilts.api.predicting import predict
     from adapterstilts.api.retrieval import embed, mine, nearest
-    from adapterstilts.api.running import Run, plan_recipe, run
+    from adapterstilts.api.running import Run, run
     from adapterstilts.api.showing import scores, write_report
     from adapterstilts.api.verbs import evaluate, fuse, merge, retrieve, stack, train
     from adapterstilts.errors import AdapterstiltsError
@@ -57,7 +58,7 @@ _HOMES = {
     **dict.fromkeys(("export_merged", "export_module", "import_module"), "adapterstilts.api.exchange"),
     "predict": "adapterstilts.api.predicting",
     "Run": "adapterstilts.api.running",
-    "plan_recipe": "adapterstilts.api.running",
+    "plan_recipe": "adapterstilts.api.planning",
     "run": "adapterstilts.api.running",
     "scores": "adapterstilts.api.showing",
     "write_report": "adapterstilts.api.showing",

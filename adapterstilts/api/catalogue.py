@@ -73,6 +73,7 @@ def methods(store: Store, registry: TaskRegistry) -> list[Entry]:
             "learning_rate": method.learning_rate,
             "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in method.defaults.items()},
             "source": method.source,
+            "capabilities": {name: list(v) if isinstance(v, tuple) else v for name, v in method.capabilities().items()},
         }
         for method in METHODS.values()
     ]
@@ -205,10 +206,28 @@ def catalogue(
 # -- one object -------------------------------------------------------------------------------------------------------
 
 
+def _sizes(method: str, base: str | None) -> dict[str, Any]:
+    """What a module of a method with its defaults takes on a base, or on the usual ones."""
+    from adapterstilts.api.explaining import base_shape, parameter_count, stored_bytes
+    from adapterstilts.modules.methods import resolve
+    from adapterstilts.settings import MethodSettings
+
+    settings = resolve(MethodSettings(name=method))
+    shapes = [base_shape(name) for name in ([base] if base else HUB_BASES)]
+    return {s.ref: {"parameters": parameter_count(settings, s), "bytes": stored_bytes(settings, s)} for s in shapes}
+
+
 def show(
-    name: str, *, store: PathLike | Store | None = None, task_files: Iterable[PathLike] | TaskRegistry = ()
+    name: str,
+    *,
+    base: str | None = None,
+    store: PathLike | Store | None = None,
+    task_files: Iterable[PathLike] | TaskRegistry = (),
 ) -> Entry:
     """One task, suite, method, composition, base, recipe, module or artifact, resolved: {kind, name, ...}.
+
+    Args:
+        base: of the sizes of a method; default the published XLM-R models.
 
     Raises:
         RecipeError: nothing has this name.
@@ -227,7 +246,8 @@ def show(
     for kind in ("methods", "compositions", "bases"):
         for entry in KINDS[kind](opened, registry):
             if entry["name"] == name:
-                return {"kind": kind.removesuffix("s"), **entry}
+                sizes = {"sizes": _sizes(name, base)} if kind == "methods" else {}
+                return {"kind": kind.removesuffix("s"), **entry, **sizes}
     if Path(name).suffix in (".yaml", ".yml") or name in recipe_files():
         return _recipe(name, registry)
     try:
@@ -252,7 +272,7 @@ def show(
 
 def _recipe(name: str, registry: TaskRegistry) -> Entry:
     from adapterstilts.api.places import find_recipe
-    from adapterstilts.api.running import read_recipe
+    from adapterstilts.api.planning import read_recipe
 
     path = find_recipe(name)
     recipe = read_recipe(path, task_files=registry)

@@ -110,7 +110,7 @@ def leaks(
     if recipes and len(names) > 1:
         raise RecipeError("one recipe, or tasks", why=f"`{recipes[0]}` is a recipe", fix="name them one by one")
     if recipes:
-        from adapterstilts.api.running import plan_recipe
+        from adapterstilts.api.planning import plan_recipe
 
         plan = plan_recipe(recipes[0], store=opened, task_files=registry).plan
         trains, tests = leaking.plan_items(plan, everything=True)

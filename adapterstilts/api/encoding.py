@@ -213,8 +213,6 @@ class Encoding:
     def read(self) -> tuple[int, Pooling]:
         """(layer, pooling) that vectors are read from."""
         if self.layer == "tuned":
-            from adapterstilts.api.tuning import read_tuned
-
             number, pooling = read_tuned(self.encoder)
             return number, self.pooling or pooling
         return self.encoder.layer(self.layer), self.pooling or "mean"
@@ -261,3 +259,15 @@ def record_layer(encoder: Encoder, record: dict[str, Any]) -> Path:
 
 def _digest(plain: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def read_tuned(encoder: Encoder) -> tuple[int, Pooling]:
+    """(layer, pooling) that tune-layer recorded for this encoder.
+
+    Raises:
+        RecipeError: nothing was recorded.
+    """
+    if not encoder.tuned_file.is_file():
+        raise RecipeError("no layer was tuned for this encoder", fix="adapterstilts retrieve tune-layer bucc2018")
+    record = json.loads(encoder.tuned_file.read_text(encoding="utf-8"))
+    return int(record["layer"]), record["pooling"]

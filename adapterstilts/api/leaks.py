@@ -16,7 +16,7 @@ from adapterstilts.stages.specs import PrepareSpec
 from adapterstilts.store import Store
 
 if TYPE_CHECKING:
-    from adapterstilts.api.running import Planned
+    from adapterstilts.api.planning import Planned
     from adapterstilts.data.leaks import Overlap
 
 VERSION = 1  # raised when the comparison changes

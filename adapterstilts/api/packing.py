@@ -10,7 +10,7 @@ from typing import Any
 
 from adapterstilts import __version__
 from adapterstilts.api.places import PathLike
-from adapterstilts.api.running import Planned, plan_recipe
+from adapterstilts.api.planning import Planned, plan_recipe
 from adapterstilts.data.archive import Content, pack, unpack
 from adapterstilts.data.hashes import FileHashes
 from adapterstilts.data.root import DataRoot

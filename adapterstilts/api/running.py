@@ -1,9 +1,8 @@
-"""Plan a recipe, choose stages of it, and run it."""
+"""Choose stages of a plan, and run it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,36 +10,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adapterstilts.api import environment
 from adapterstilts.api.care import remove
-from adapterstilts.api.places import PathLike, find_recipe, open_store, open_tasks
+from adapterstilts.api.leaks import with_leaks
+from adapterstilts.api.pages import write_pages
+from adapterstilts.api.places import PathLike
+from adapterstilts.api.planning import Planned, RecipeLike, plan_recipe
 from adapterstilts.errors import RecipeError
-from adapterstilts.plan.build import make_plan
-from adapterstilts.plan.graph import Plan, Stage, State
-from adapterstilts.plan.runs import states
-from adapterstilts.recipe import Recipe, from_plain, load, validate
+from adapterstilts.plan.graph import Plan, Stage
 from adapterstilts.recipe.problems import nearest
+from adapterstilts.results import score_rows
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 
 if TYPE_CHECKING:
     from adapterstilts.executors.events import Event, RunResult
 
-RecipeLike = PathLike | Mapping[str, Any] | Recipe
 Jobs = int | Literal["auto"]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A recipe with its plan, and where it is worked on."""
-
-    recipe: Recipe
-    plan: Plan
-    store: Store
-    tasks: TaskRegistry
-    command: str = ""
-
-    def states(self) -> dict[str, State]:
-        """hash -> hit, stale or missing."""
-        return states(self.plan, self.store)
 
 
 @dataclass(frozen=True)
@@ -93,8 +77,6 @@ class Run:
     def rows(self) -> list[dict[str, Any]]:
         """The score rows of everything that is done."""
         if self._rows is None:
-            from adapterstilts.results import score_rows
-
             self._rows = score_rows(self.planned.plan, self.planned.store)
         return self._rows
 
@@ -106,9 +88,7 @@ class Run:
 
     def report(self, out: PathLike, formats: Iterable[str] = ("html", "md", "csv", "json")) -> dict[str, Path]:
         """Write the report into a folder; returns the path of each format."""
-        from adapterstilts.api.showing import write_report
-
-        return write_report(self.planned, out, tuple(formats))
+        return write_pages(self.planned, out, tuple(formats))
 
     def raise_for_failure(self) -> Run:
         """Raise the first failure of a stage, if any."""
@@ -116,52 +96,6 @@ class Run:
             if stage.error is not None:
                 raise stage.error
         return self
-
-
-def read_recipe(
-    recipe: RecipeLike, sets: Iterable[str] = (), *, task_files: Iterable[PathLike] | TaskRegistry = ()
-) -> Recipe:
-    """A recipe from a file, a name of `ls recipes`, a mapping, or as it is; everything that is wrong comes at once.
-
-    Raises:
-        InvalidRecipe: with file:line of every problem. DataError: no such file.
-    """
-    registry = open_tasks(task_files)
-
-    def check(recipe: Recipe) -> list[RecipeError]:
-        return validate(recipe, registry)
-
-    if isinstance(recipe, Recipe):
-        return recipe
-    if isinstance(recipe, Mapping):
-        return from_plain(recipe, check=check)
-    return load(find_recipe(recipe), sets, check)
-
-
-def plan_recipe(
-    recipe: RecipeLike,
-    sets: Iterable[str] = (),
-    *,
-    store: PathLike | Store | None = None,
-    task_files: Iterable[PathLike] | TaskRegistry = (),
-    prefix: str | None = None,
-    command: str = "",
-) -> Planned:
-    """Expand a recipe into its stages. Torch-free; writes nothing but remembered file hashes.
-
-    Args:
-        sets: overrides ``a.b=c`` of a recipe file.
-        prefix: of the modules' names in the store; default the recipe's name and a slash.
-
-    Raises:
-        InvalidRecipe, DataError, StoreError: see `recipe.load` and `plan.make_plan`.
-    """
-    opened, registry = open_store(store), open_tasks(task_files)
-    read = read_recipe(recipe, sets, task_files=registry)
-    plan = make_plan(read, registry, opened, prefix=prefix)
-    if not command and isinstance(recipe, (str, os.PathLike)):
-        command = f"adapterstilts run {os.fspath(recipe)}" + "".join(f" --set {text}" for text in sets)
-    return Planned(read, plan, opened, registry, command)
 
 
 def run(
@@ -188,7 +122,6 @@ def run(
     """
     environment.prepare()
     planned = recipe if isinstance(recipe, Planned) else plan_recipe(recipe, sets, store=store, task_files=task_files)
-    from adapterstilts.api.leaks import with_leaks
     from adapterstilts.executors import local
 
     planned = with_leaks(planned)

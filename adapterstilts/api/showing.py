@@ -10,19 +10,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.api.leaks import with_leaks
+from adapterstilts.api.pages import FORMATS, write_pages
 from adapterstilts.api.places import PathLike, open_store, open_tasks, recipe_files
-from adapterstilts.api.running import Planned, RecipeLike, Run, plan_recipe
+from adapterstilts.api.planning import Planned, RecipeLike, plan_recipe
+from adapterstilts.api.running import Run
 from adapterstilts.errors import StoreError
 from adapterstilts.plan.graph import Plan
 from adapterstilts.plan.runs import load_plan, runs_of
 from adapterstilts.recipe import from_plain
-from adapterstilts.results import example_scores, report_facts, score_rows
+from adapterstilts.results import score_rows
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 
 Source = RecipeLike | Planned | Run
-FORMATS = ("html", "md", "csv", "json")
 
 
 def find_planned(
@@ -82,25 +82,7 @@ def write_report(
     Raises:
         StoreError: nothing is measured yet.
     """
-    from adapterstilts.report import build
-
-    planned = find_planned(source, store=store, task_files=task_files)
-    rows = score_rows(planned.plan, planned.store)
-    if not rows:
-        raise nothing_measured(planned)
-    return build(rows, facts_of(planned, rows), Path(out), formats, example_scores(planned.store))
-
-
-def facts_of(planned: Planned, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the report says besides the numbers."""
-    planned = with_leaks(planned, read=False)
-    return report_facts(planned.recipe, planned.plan, planned.store, planned.tasks, rows, planned.command)
-
-
-def nothing_measured(planned: Planned) -> StoreError:
-    """The error of a report without a single score."""
-    fix = planned.command or f"adapterstilts run {planned.recipe.name}"
-    return StoreError(f"nothing is measured for `{planned.recipe.name}` yet", where=str(planned.store.root), fix=fix)
+    return write_pages(find_planned(source, store=store, task_files=task_files), out, formats)
 
 
 # -- status -----------------------------------------------------------------------------------------------------------

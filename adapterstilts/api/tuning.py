@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,18 +119,6 @@ def tune_layer(
     record |= {"base": encoder.base, "module": encoder.module, "identity": encoder.identity, "grid": grid}
     path = record_layer(encoder, record)
     return Tuned(best["layer"], best["pooling"], best["value"], metric, used, grid, path)
-
-
-def read_tuned(encoder: Encoder) -> tuple[int, Pooling]:
-    """(layer, pooling) that tune-layer recorded for this encoder.
-
-    Raises:
-        RecipeError: nothing was recorded.
-    """
-    if not encoder.tuned_file.is_file():
-        raise RecipeError("no layer was tuned for this encoder", fix="adapterstilts retrieve tune-layer bucc2018")
-    record = json.loads(encoder.tuned_file.read_text(encoding="utf-8"))
-    return int(record["layer"]), record["pooling"]
 
 
 def _own(pairs: tuple[Texts, Texts], limit: int | None) -> BitextData:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.api.places import DEFAULT_BASE, PathLike, absolute, module_base, open_store, open_tasks
-from adapterstilts.api.running import Jobs, Planned, Run, plan_recipe, run
+from adapterstilts.api.planning import Planned, plan_recipe
+from adapterstilts.api.running import Jobs, Run, run
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.composition import BASE, Fuse, Leaf, Stack, Tree, format_tree, leaves, parse
 from adapterstilts.recipe import from_plain

@@ -70,15 +70,20 @@ def _cell(entry: dict[str, Any], column: str) -> Any:
 
 @verb(
     "show",
-    examples=["adapterstilts show xquad", "adapterstilts show lora", "adapterstilts show mnli+xquad --format json"],
+    examples=[
+        "adapterstilts show xquad",
+        "adapterstilts show lora --base xlm-roberta-large",
+        "adapterstilts show mnli+xquad --format json",
+    ],
 )
 @click.argument("name")
+@click.option("--base", help="Of the size of a method.  [default: the published XLM-R models]")
 @click.pass_obj
-def show(session: Session, name: str) -> None:
+def show(session: Session, name: str, base: str | None) -> None:
     """One task, suite, method, composition, base, recipe, module or artifact (by name or hash), resolved."""
     from adapterstilts.api.catalogue import show as find
 
-    found = find(name, store=session.store, task_files=session.task_files)
+    found = find(name, base=base, store=session.store, task_files=session.task_files)
     Output(session).emit({"schema_version": 1, **found}, lambda console: _show(console, found))
 
 

@@ -15,7 +15,7 @@ from adapterstilts.cli.running import sets
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adapterstilts.api.running import Planned
+    from adapterstilts.api.planning import Planned
 
 
 @verb(
@@ -36,7 +36,8 @@ def report(
     session: Session, source: str, sets: tuple[str, ...], html: Path | None, md: Path | None, csv: Path | None
 ) -> None:
     """Show what a recipe or a run has measured so far. JSON is the list of score rows."""
-    from adapterstilts.api.showing import facts_of, find_planned, nothing_measured
+    from adapterstilts.api.pages import facts_of, nothing_measured
+    from adapterstilts.api.showing import find_planned
     from adapterstilts.results import example_scores, score_rows
 
     output = Output(session)

@@ -16,7 +16,8 @@ from adapterstilts.errors import AdapterstiltsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adapterstilts.api.running import Choice, Jobs, Planned, Run
+    from adapterstilts.api.planning import Planned
+    from adapterstilts.api.running import Choice, Jobs, Run
 
 sets = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Override a field of the recipe; repeatable.")
 
@@ -118,7 +119,8 @@ def run(
 
     Done stages are hits; an interrupted run goes on where it stopped.
     """
-    from adapterstilts.api.running import Choice, plan_recipe
+    from adapterstilts.api.planning import plan_recipe
+    from adapterstilts.api.running import Choice
 
     output = Output(session)
     planned = plan_recipe(recipe, sets, store=session.store, task_files=session.task_files)
@@ -159,7 +161,7 @@ def _outcome(made: Run, files: dict[str, Path]) -> dict[str, Any]:
 
 def _show_run(console: Console, output: Output, made: Run, files: dict[str, Path]) -> None:
     if made.rows:
-        from adapterstilts.api.showing import facts_of
+        from adapterstilts.api.pages import facts_of
         from adapterstilts.report import terminal
         from adapterstilts.results import example_scores
 
@@ -188,7 +190,7 @@ def _show_run(console: Console, output: Output, made: Run, files: dict[str, Path
 @click.pass_obj
 def plan(session: Session, recipe: str, sets: tuple[str, ...], graph: str | None) -> None:
     """Show the stages of RECIPE and which of them are done. Nothing runs; torch is not imported."""
-    from adapterstilts.api.running import plan_recipe
+    from adapterstilts.api.planning import plan_recipe
 
     output = Output(session)
     planned = plan_recipe(recipe, sets, store=session.store, task_files=session.task_files)
@@ -249,7 +251,7 @@ def _show_plan(output: Output, planned: Planned) -> None:
 @click.pass_obj
 def validate(session: Session, recipe: str, sets: tuple[str, ...]) -> int:
     """Check RECIPE: keys, names, languages, compositions, bases and data. All problems come at once."""
-    from adapterstilts.api.running import plan_recipe
+    from adapterstilts.api.planning import plan_recipe
 
     output = Output(session)
     plain: dict[str, Any] = {"schema_version": 1, "recipe": recipe, "ok": True, "stages": 0, "problems": []}

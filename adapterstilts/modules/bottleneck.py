@@ -51,9 +51,9 @@ def inject(model: Any, slot: str, method: MethodSettings, dropout: float) -> Non
 
 def tensors(model: nn.Module, slot: str) -> dict[str, nn.Parameter]:
     """The parameters of one bottleneck by '<path of the layer>.<name>', without the slot in the path."""
-    # A layer that has run holds what it shares with others under names of its own; `_bare` knows the one name.
+    # A layer that has run holds what it shares with others under names of its own; `bare_name` knows the one name.
     every = model.named_parameters(remove_duplicate=False)
-    return {bare: parameter for name, parameter in every if (bare := _bare(name, slot)) is not None}
+    return {bare: parameter for name, parameter in every if (bare := bare_name(name, slot)) is not None}
 
 
 # Where a module's parameters are besides `<layer>.adapters.<slot>`: on the embeddings, shared by the layers, before
@@ -61,7 +61,7 @@ def tensors(model: nn.Module, slot: str) -> dict[str, nn.Parameter]:
 _HOLDERS = ("invertible_adapters.", "shared_parameters.", "prefix_tuning.prefix_tunings.")
 
 
-def _bare(name: str, slot: str) -> str | None:
+def bare_name(name: str, slot: str) -> str | None:
     """A parameter's name without the slot; None for those of other modules."""
     behind = f".adapters.{slot}."
     if behind in name:
@@ -198,7 +198,7 @@ def read(directory: Path) -> dict[str, Tensor]:
         raise StoreError(
             "a weight file that cannot be read", where=str(path), why=str(error).splitlines()[0]
         ) from error
-    return {_bare(name, slot) or name: tensor for name, tensor in stored.items()}
+    return {bare_name(name, slot) or name: tensor for name, tensor in stored.items()}
 
 
 def library_config(name: str) -> Any:

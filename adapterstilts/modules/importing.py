@@ -96,15 +96,13 @@ def import_adapterhub(directory: Path) -> Imported:
     config = dict(plain["config"])
     if config.get("architecture") is not None or "reduction_factor" not in config:
         raise _unsaid(where, f"architecture {config.get('architecture')}", "bottlenecks are read")
-    marker = f".adapters.{plain['name']}."
-    inverted = f"invertible_adapters.{plain['name']}."
-    inside = {name.replace(marker, "."): tensor for name, tensor in stored.items() if marker in name}
-    inside |= {n.replace(inverted, "invertible_adapters."): t for n, t in stored.items() if inverted in n}
-    if not all(name.startswith(("encoder.layer.", "invertible_adapters.")) for name in inside) or not inside:
+    bare = {name: bottleneck.bare_name(name, plain["name"]) for name in stored}
+    inside = {str(bare[name]): tensor for name, tensor in stored.items() if bare[name] is not None}
+    if not any(name.startswith("encoder.layer.") for name in inside):
         raise _unsaid(directory / bottleneck.WEIGHTS, "tensors of another architecture", "no encoder.layer.N.* in it")
     given = dict(AdapterConfig.load(config).to_dict())
     differences = {}
-    for name in (name for name, method in METHODS.items() if method.family == "bottleneck"):
+    for name in (name for name, method in METHODS.items() if "reduction" in method.defaults):
         usual = dict(bottleneck.library_config(name).to_dict())
         differences[name] = {k: v for k, v in given.items() if k in usual and v != usual[k] and k not in _FREE}
     best = min(differences, key=lambda name: len(differences[name]))
@@ -117,13 +115,16 @@ def import_adapterhub(directory: Path) -> Imported:
     left = set(given["leave_out"])
     layers = [layer for layer in range(max(depth, *left) if left else depth) if layer not in left] if left else None
     parameters = {"reduction": given["reduction_factor"], "activation": given["non_linearity"], "layers": layers}
+    for ours, theirs in (("inv_reduction", "inv_adapter_reduction_factor"), ("dim", "phm_dim")):
+        parameters |= {ours: given[theirs]} if ours in METHODS[best].defaults else {}
     method = resolve(MethodSettings(name=best, parameters=parameters))
-    return Imported(LeafWeights(method, inside), tuple(sorted(n for n in stored if plain["name"] not in n)))
+    return Imported(LeafWeights(method, inside), tuple(sorted(name for name in stored if bare[name] is None)))
 
 
 # What a method's parameters say, and what decides a start or a training run but no output.
 _FREE = {"reduction_factor", "non_linearity", "leave_out", "dropout", "init_weights", "init_weights_seed"}
-_FREE |= {"stochastic_depth", "phm_init_range", "phm_c_init", "hypercomplex_nonlinearity", "learn_phm"}
+_FREE |= {"inv_adapter_reduction_factor", "phm_dim", "stochastic_depth", "phm_init_range", "phm_c_init"}
+_FREE |= {"hypercomplex_nonlinearity", "learn_phm"}
 
 
 def fitting(imported: Imported, expected: Mapping[str, Tensor], where: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, bind, has_slot, leaves
-from adapterstilts.modules.methods import Family, get_method, resolve
+from adapterstilts.modules.methods import Family, get_method, resolve, stack_problem
 from adapterstilts.recipe.schema import Arm, ModuleEntry, Recipe
 from adapterstilts.settings import MethodSettings
 from adapterstilts.tasks.spec import split_task
@@ -45,7 +45,7 @@ def trained(
     below = frozenset(_names(on)).union(*(part.below for part in parts))
     fused = _has_fuse(on) or any(part.shape == "fuse" for part in parts)
     shape: Shape = "fuse" if fused else "single" if on == Stack() else "stack"
-    methods = (*(name for part in parts for name in part.methods), method.name)
+    methods = (*_stacked(on, known), method.name)
     return Facts(families, method, shape, tasks, below, methods, is_open)
 
 
@@ -77,6 +77,9 @@ def impossible(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str] = 
         yield from found.values()
         return
     yield from _twice(tree, known)
+    problem = stack_problem(_stacked(tree, known))
+    if problem is not None:
+        yield RecipeError(problem[0], why=problem[1], fix=problem[2])
     for node in _nodes(tree):
         if isinstance(node, Leaf) and node.weight != 1.0 and "bottleneck" in _families(node, known):
             yield RecipeError(f"`{node.name}` is a bottleneck and cannot be weighted", why="only weight deltas scale")
@@ -105,6 +108,10 @@ def _impossible_fuse(node: Fuse, known: Mapping[str, Facts]) -> Iterator[RecipeE
     yield from _one_family("fuse", node.children, known)
     yield from _open_inside("fuse", node, known)
     families = _families(node, known)
+    for method in dict.fromkeys(_methods(node, known)):
+        if not get_method(method).fuses:
+            why = "it acts on the embeddings or the attention, where nothing is mixed"
+            yield RecipeError(f"`{method}` inside fuse", why=why, fix="stack it")
     if any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
         yield RecipeError("a weight inside fuse", why="fuse learns its weights", fix="drop the weight, or use stack")
     if node.how == "attention" and "delta" in families:
@@ -135,6 +142,9 @@ def _impossible_merge(node: Merge, known: Mapping[str, Facts]) -> Iterator[Recip
     families = _families(node, known)
     if len(families) != 1:
         return
+    for method in dict.fromkeys(_methods(node, known)):
+        if not get_method(method).merges:
+            yield RecipeError(f"a merge of {method}", why="the parts of it cannot be added up", fix="stack or fuse")
     if families == {"bottleneck"}:
         if how != "average":
             yield RecipeError(f"bottlenecks cannot be merged by `{how}`", why="they have no sum", fix="how: average")
@@ -197,6 +207,19 @@ def _names(tree: Tree, each: bool = False) -> list[str]:
 
 def _families(tree: Tree, known: Mapping[str, Facts]) -> frozenset[Family]:
     return frozenset[Family]().union(*(known[name].families for name in _names(tree) if name in known))
+
+
+def _methods(tree: Tree, known: Mapping[str, Facts]) -> list[str]:
+    return [method for name in _names(tree) if name in known for method in known[name].methods]
+
+
+def _stacked(tree: Tree, known: Mapping[str, Facts]) -> list[str]:
+    """The methods that stand over each other; a fusion or merge of single modules counts once."""
+    if isinstance(tree, (Fuse, Merge)):
+        return _methods(tree, known)[:1]
+    if isinstance(tree, Stack):
+        return [method for child in tree.children for method in _stacked(child, known)]
+    return _methods(tree, known)
 
 
 def _shape(tree: Tree, known: Mapping[str, Facts]) -> Shape:

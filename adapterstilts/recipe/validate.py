@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapterstilts.errors import AdapterstiltsError, RecipeError
-from adapterstilts.modules.composition import BASE, Tree, leaves
+from adapterstilts.modules.composition import BASE, Leaf, Stack, Tree, leaves
 from adapterstilts.modules.methods import resolve
-from adapterstilts.recipe.facts import Facts, facts_of, impossible, merge_tree, needs, order
+from adapterstilts.recipe.facts import Facts, facts_of, impossible, merge_tree, needs, order, trained
 from adapterstilts.recipe.problems import nearest, placed
 from adapterstilts.recipe.schema import Arm, Evaluate, Languages, ModuleEntry, Recipe, Retrieve, TrainItem
 from adapterstilts.settings import MethodSettings
@@ -18,6 +18,7 @@ from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import TaskSpec, split_task
 
 Steps = tuple[str | int, ...]
+FRESH = "the-new-module"
 
 
 def validate(recipe: Recipe, tasks: TaskRegistry, used: Mapping[str, Facts] | None = None) -> list[RecipeError]:
@@ -38,7 +39,7 @@ class _Check:
 
     def run(self) -> list[RecipeError]:
         recipe = self.recipe
-        self._attempt(lambda: resolve(recipe.method), "method")
+        self.own: MethodSettings | None = self._attempt(lambda: resolve(recipe.method), "method")
         for task in recipe.tasks:
             self._task(task, ("tasks", task))
         self._circles()
@@ -155,6 +156,17 @@ class _Check:
         named = [self._named(name, self.recipe.modules, "module", (*steps, "on")) for name in leaves(entry.on)]
         if entry.on != BASE and all(named):
             self._possible(entry.on, (*steps, "on"))
+            self._on_top(method or self.own, entry.on, steps)
+
+    def _on_top(self, method: MethodSettings | None, on: Tree, steps: Steps) -> None:
+        """A fresh module of the method over a composition."""
+        if method is None:
+            return
+        known = {**self.known, FRESH: trained(method, BASE, frozenset(), {})}
+        before = {str(problem) for problem in impossible(on, self.known, list(self.recipe.filling.values()))}
+        for problem in impossible(Stack((on, Leaf(FRESH))), known, list(self.recipe.filling.values())):
+            if str(problem) not in before:
+                self.problems.append(placed(problem, self.recipe.where(*steps)))
 
     def _same_method(self, method: MethodSettings | None, start: str, steps: Steps) -> None:
         facts = self.known.get(start)

@@ -68,6 +68,9 @@ def run(
         dropout=settings.dropout,
     )
     adapted.to(device())
+    packed = settings.packed and adapted.packs
+    if settings.packed and not packed:
+        progress(0.0, "runs padded: a method adds keys to every sequence")
     before = golden_outputs(adapted)
     prepared = {share.key: read_prepared(parents[f"train:{share.key}"]) for share in spec.mix}
     heads = _heads(prepared.values(), base, start.heads, spec.seed, settings.dropout)
@@ -121,6 +124,7 @@ def run(
         "learning_rate": rate,
         "loss": result.loss,
         "converged": result.converged,
+        "packed": packed,
         "dev": scores,
         "parameters": {
             "module": sum(p.numel() for p in adapted.trainable().values()),

@@ -187,7 +187,7 @@ def test_plain_peft_directories_load_here(tmp_path, fresh_base, name, headed):  
     same(plain(encoder), rows(hidden(ours, BATCH)))
 
 
-@pytest.mark.parametrize("config", ["seq_bn", "double_seq_bn", "par_bn", "old pfeiffer"])
+@pytest.mark.parametrize("config", ["seq_bn", "double_seq_bn", "par_bn", "old pfeiffer", "double_seq_bn_inv"])
 @pytest.mark.parametrize("headed", [False, True])
 def test_plain_adapters_directories_load_here(tmp_path, fresh_base, config, headed):  # type: ignore[no-untyped-def]
     import adapters

@@ -14,7 +14,10 @@ from adapterstilts.modules.attach import Adapted, LeafWeights
 from adapterstilts.modules.composition import Fuse, Leaf, parse
 from adapterstilts.modules.merge import merge
 from adapterstilts.modules.methods import METHODS, get_method, resolve, stack_problem
+from adapterstilts.recipe.load import from_plain
+from adapterstilts.recipe.validate import validate
 from adapterstilts.settings import MethodSettings
+from adapterstilts.tasks.registry import TaskRegistry
 
 from .conftest import hidden, method, random_batch, trained
 from .test_artifact import store
@@ -155,7 +158,10 @@ def test_the_embeddings_map_is_undone_before_the_vocabulary(fresh_base):  # type
     ours = Adapted(base, {"a": LeafWeights(method("seq_bn_inv"), bare)}, Leaf("a"))
     with torch.no_grad():
         mine = rows(VocabularyHead(base)(ours.encode(BATCH)))
-        wanted = theirs.eval()(input_ids=IDS, attention_mask=MASK).logits
+        # adapters' masked-LM head does this; transformers' static class forgets it.
+        head, states = theirs.lm_head, theirs.eval().roberta(input_ids=IDS, attention_mask=MASK).last_hidden_state
+        states = head.layer_norm(torch.nn.functional.gelu(head.dense(states)))
+        wanted = head.decoder(theirs.roberta.invertible_adapters["x"](states, rev=True))
     for one, two in zip(wanted, mine, strict=True):
         torch.testing.assert_close(one[: len(two)], two, atol=1e-4, rtol=1e-3)
 
@@ -165,6 +171,27 @@ def test_an_embeddings_map_that_would_be_lost_is_refused(fresh_base):  # type: i
     hidden(Adapted(fresh_base(), modules, parse("stack(b, a)")), BATCH)
     with pytest.raises(RecipeError, match="lowest"):
         Adapted(fresh_base(), modules, parse("stack(a, b)"))
+
+
+@pytest.mark.parametrize(("modules", "on", "part"), [
+    (("seq_bn", "seq_bn_inv"), "stack(m0, m1)", "above another bottleneck"),
+    (("par_bn", "seq_bn"), "stack(m0, m1)", "in a stack with another bottleneck"),
+    (("seq_bn_inv", "seq_bn_inv"), "fuse(m0, m1)", "inside fuse"),
+    (("prefix_tuning", "prefix_tuning"), "fuse(m0, m1)", "inside fuse"),
+    (("dora", "lora"), "merge(m0, m1)", "a merge of dora"),
+    (("compacter", "compacter"), "merge(m0, m1)", "a merge of compacter"),
+    (("prefix_tuning", "lora"), "m0", "prefix_tuning` in a stack"),
+])  # fmt: skip
+def test_planning_refuses_by_the_same_table(modules, on, part):  # type: ignore[no-untyped-def]
+    entries = {f"m{n}": {"train": "lab-nli", "method": name} for n, name in enumerate(modules)}
+    recipe = {
+        "name": "x", "base": "lab/s0", "method": "seq_bn", "modules": entries,
+        "arms": {"a": {"on": on}}, "targets": {"t": {"task": "lab-nli"}},
+    }  # fmt: skip
+    problems = validate(from_plain(recipe), TaskRegistry())
+    assert any(part in str(problem) for problem in problems), problems
+    fine = {**recipe, "method": "lora", "arms": {"a": {"on": "m1"}}}
+    assert not validate(from_plain(fine), TaskRegistry())
 
 
 def test_hypercomplex_parts_must_divide(fresh_base):  # type: ignore[no-untyped-def]
