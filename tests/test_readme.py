@@ -55,7 +55,9 @@ ALL = [
 
 
 @pytest.mark.parametrize("words", ALL)
-def test_command_exists(words: list[str]) -> None:
+def test_command_exists(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The reader's files need not be here; the blocks that are run have theirs.
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, parameter, context: value)
     if words[0] == "make":
         targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
         assert set(word for word in words[1:] if "=" not in word) <= targets

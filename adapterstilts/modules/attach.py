@@ -215,6 +215,8 @@ class Adapted(Execution):
                     why="it acts on the embeddings or the attention, where nothing is mixed",
                     fix="stack it",
                 )
+        if len(parts) == 1:
+            return parts[0]  # a fusion of one is that one, and the library has no such block
         block = bottleneck.fuse(self.model, parts, tree.how)
         for path, layer in bottleneck.fusion_layers(self.model, parts).items():
             if tree.how == "attention":

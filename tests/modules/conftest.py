@@ -18,9 +18,13 @@ from adapterstilts.settings import MethodSettings
 
 @pytest.fixture(scope="session")
 def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("base"))
+
+
+def make_tiny(directory: Path) -> Path:
+    """Write the small base."""
     from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
-    directory = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     config = XLMRobertaConfig(
         vocab_size=97,

@@ -61,8 +61,9 @@ def test_each_language_is_scored_with_its_own_module(finished):  # type: ignore[
     plan = finished[0]
     assert spec.spec.bindings == {"en": plan.names["madx/mlm-en"], "qac": plan.names["madx/mlm-qac"]}
     assert {role for role in spec.parents if role.startswith("bind:")} == {"bind:en", "bind:qac"}
+    # Answers carry their scores, so a change of the module shows.
     for language, equal in (("en", True), ("qaa", True), ("qac", False)):
-        one, two = ((path / f"predictions.{language}.jsonl").read_text() for path in (madx, static))  # spans carry their scores
+        one, two = ((path / f"predictions.{language}.jsonl").read_text() for path in (madx, static))
         assert (one == two) == equal, language
 
 
