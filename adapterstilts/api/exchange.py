@@ -53,7 +53,8 @@ def export_merged(
     """Write a plain transformers checkpoint with the module folded into its base.
 
     Args:
-        head: one of the module's heads to put on it; default its only one, ``none`` for no head.
+        head: one of the module's heads to put on it; default its only one that transformers has a class for;
+            ``none`` for no head.
 
     Returns:
         {schema_version, name, folder, base, architecture, changed, head}
@@ -66,12 +67,13 @@ def export_merged(
     from adapterstilts.modules.artifact import check_golden, read_module
     from adapterstilts.modules.attach import Adapted
     from adapterstilts.modules.merged import export_merged as write
+    from adapterstilts.modules.merged import has_class
 
     opened = open_store(store)
     read = read_module(opened.path(opened.resolve(module)))
     ref = base or str(module_base(opened, [module]))
     if head is None:
-        kept = [name for name, about in read.heads.items() if about["format"] != "masked_lm"]
+        kept = [name for name, about in read.heads.items() if has_class(about)]
         if len(kept) > 1:
             raise RecipeError(f"which head of {', '.join(kept)}?", fix=f"--head {kept[0]}, or --head none")
         head = kept[0] if kept else "none"
@@ -81,7 +83,9 @@ def export_merged(
         check_golden(adapted, read.directory)
     with new_folder(out) as folder:
         made = write(read, loaded, adapted, folder, None if head == "none" else head)
-    return {"schema_version": 1, "name": module, "folder": str(out), "base": ref, **asdict(made)}
+    rest = [name for name in read.heads if name != made.head]
+    about = {"schema_version": 1, "name": module, "folder": str(out), "base": ref}
+    return {**about, **asdict(made), "heads_left_out": rest}
 
 
 def import_module(

@@ -74,6 +74,8 @@ def merged(session: Session, module: str, out: Path, head: str | None, base: str
 
     def show(console: Console) -> None:
         on = f", head {made['head']}" if made["head"] else ""
+        if made["heads_left_out"]:
+            console.print(f"without the heads {', '.join(made['heads_left_out'])}", soft_wrap=True)
         console.print(f"{made['architecture']}{on}: {made['changed']} linear maps changed, {out}", soft_wrap=True)
 
     Output(session).emit(made, show, [made["folder"]])

@@ -185,7 +185,7 @@ def write_module(
     for name, parameter in adapted.fusion_tensors().items():
         key, _, rest = name.partition("/")
         fusion[f"{keys[key]}/{rest}"] = parameter.detach().contiguous()
-    if fusion:
+    if fusions(tree):
         save_file(fusion, directory / "fusion.safetensors")
     (directory / "heads").mkdir(exist_ok=True)
     for name, (_, head) in heads.items():

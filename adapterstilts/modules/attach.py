@@ -17,11 +17,22 @@ from torch import Tensor, nn
 from adapterstilts.encoder.base import Base
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta
-from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, has_slot, leaves
+from adapterstilts.modules.composition import (
+    Fuse,
+    Leaf,
+    Merge,
+    Slot,
+    Stack,
+    Tree,
+    format_tree,
+    has_slot,
+    leaves,
+    simplify,
+)
 from adapterstilts.modules.execution import Execution
 from adapterstilts.modules.fusion import Gate, GateFusion, start_attention
 from adapterstilts.modules.kinds import KINDS
-from adapterstilts.modules.methods import get_method, stack_problem
+from adapterstilts.modules.methods import fuse_problem, get_method, stack_problem
 from adapterstilts.settings import MethodSettings
 
 LIBRARY: Mapping[str, Any] = {"delta": delta, "bottleneck": bottleneck}
@@ -177,12 +188,13 @@ class Adapted(Execution):
             raise RecipeError(
                 "fuse with how=attention over weight deltas", why="AdapterFusion needs bottlenecks", fix="how=gate"
             )
+        # Only where one of the modules sits: elsewhere a gate would mix nothing and never learn.
         self.gates = {
-            (fusion_key(fusion), path): Gate(
-                0 if fusion.how == "weights" else delta.Site(layers).in_features, len(fusion.children)
-            )
-            for fusion in found
+            (fusion_key(fusion), path): Gate(0 if fusion.how == "weights" else site.in_features, len(fusion.children))
             for path, layers in delta.sites(self.model).items()
+            for site in [delta.Site(layers)]
+            for fusion in found
+            if any(site.holds(self.slots[name]) for name in leaves(fusion))
         }
 
     def _block(self, tree: Tree | None) -> Any:
@@ -200,21 +212,15 @@ class Adapted(Execution):
             return None
         if not isinstance(tree, Fuse):
             if len(parts) > 1:
-                self._check_stack(leaves(tree))
+                self._check(stack_problem([self.modules[name].method.name for name in _over_each_other(tree)]))
             return bottleneck.stack(parts)
-        if any(not isinstance(part, str) for part in parts):
+        if any(not isinstance(simplify(child), Leaf) for child in _children(tree)):
             raise RecipeError(
                 "a fusion of stacked bottlenecks",
                 why="only the top of each stack would be mixed",
                 fix="fuse single modules, or merge a stack into one first",
             )
-        for name in leaves(tree):
-            if not get_method(self.modules[name].method.name).fuses:
-                raise RecipeError(
-                    f"`{self.modules[name].method.name}` inside fuse",
-                    why="it acts on the embeddings or the attention, where nothing is mixed",
-                    fix="stack it",
-                )
+        self._check(fuse_problem([self.modules[name].method.name for name in leaves(tree)]))
         if len(parts) == 1:
             return parts[0]  # a fusion of one is that one, and the library has no such block
         block = bottleneck.fuse(self.model, parts, tree.how)
@@ -226,8 +232,8 @@ class Adapted(Execution):
                 bottleneck.replace_fusion(self.model, parts, path, GateFusion(Gate(width, len(parts))))
         return block
 
-    def _check_stack(self, names: list[str]) -> None:
-        problem = stack_problem([self.modules[name].method.name for name in names])
+    @staticmethod
+    def _check(problem: tuple[str, str, str] | None) -> None:
         if problem is not None:
             what, why, fix = problem
             raise RecipeError(what, why=why, fix=fix)
@@ -281,6 +287,13 @@ def _children(tree: Tree) -> tuple[Tree, ...]:
             "a merge inside a live composition", why="merging makes a module first", fix="adapterstilts merge"
         )
     return () if isinstance(tree, (Leaf, Slot)) else tree.children
+
+
+def _over_each_other(tree: Tree) -> list[str]:
+    """The leaves that stand over each other; the modules of a fusion stand side by side and count as one."""
+    if isinstance(tree, Fuse):
+        return leaves(tree)[:1]
+    return [tree.name] if isinstance(tree, Leaf) else [n for child in _children(tree) for n in _over_each_other(child)]
 
 
 def _is_plain_sum(tree: Tree) -> bool:

@@ -131,7 +131,9 @@ def stack(children: Sequence[Any]) -> Any:
     """Run one after the other, the first nearest to the base."""
     from adapters.composition import Stack
 
-    return children[0] if len(children) == 1 else Stack(*children)
+    # The library refuses a stack inside a stack.
+    flat = [one for child in children for one in (child.children if isinstance(child, Stack) else [child])]
+    return flat[0] if len(flat) == 1 else Stack(*flat)
 
 
 def fuse(model: Any, slots: Sequence[str], how: str) -> Any:

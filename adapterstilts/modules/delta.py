@@ -127,6 +127,10 @@ class Site:
         self.base = layers[-1].base_layer
         self.in_features = int(self.base.in_features)
 
+    def holds(self, slot: str) -> bool:
+        """Whether a module sits here."""
+        return any(slot in getattr(layer, name, {}) for layer in self.layers for name in layer.adapter_layer_names)
+
     def delta(self, slot: str, kind: Kind, x: Tensor, base: Tensor) -> Tensor | None:
         """What one module adds, or None where it does not sit."""
         for layer in self.layers:

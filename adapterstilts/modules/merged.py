@@ -110,14 +110,19 @@ def _whole(name: str) -> str:
     return name if name.startswith(("roberta.", "lm_head.", "classifier.")) else f"roberta.{name}"
 
 
+def has_class(about: Mapping[str, Any]) -> bool:
+    """Whether transformers has a class with this head."""
+    return about["format"] in HEADS and about.get("pool", "cls") == "cls"
+
+
 def _with_head(module: Module, name: str, config: dict[str, Any]) -> dict[str, Tensor]:
     about = module.heads.get(name)
     if about is None:
         known = ", ".join(module.heads) or "none"
         raise RecipeError(f"the module has no head `{name}`", why=f"its heads: {known}")
-    if about["format"] not in HEADS or about.get("pool", "cls") != "cls":
+    if not has_class(about):
         why = f"it is {about['format']} with pooling {about.get('pool', 'cls')}"
-        raise RecipeError(f"transformers has no class for the head `{name}`", why=why, fix="leave --head out")
+        raise RecipeError(f"transformers has no class for the head `{name}`", why=why, fix="--head none")
     ending, layers = HEADS[about["format"]]
     config["architectures"] = [CLASSES[config["model_type"]] + ending]
     if about["format"] in ("classification", "tagging"):

@@ -38,6 +38,7 @@ class Method:
         fresh_is_base: before its first step it changes nothing.
         packs: it runs without padding.
         bottom: it acts on the embeddings, too, and must be the lowest bottleneck.
+        place: where a bottleneck stands; those that are fused stand at one place.
         libraries: whose plain form it is stored in.
     """
 
@@ -53,6 +54,7 @@ class Method:
     fresh_is_base: bool = True
     packs: bool = True
     bottom: bool = False
+    place: str = "feed-forward"
 
     @property
     def library(self) -> str:
@@ -97,7 +99,7 @@ METHODS: Mapping[str, Method] = {
                "Pfeiffer et al. 2020, arXiv 2005.00052", merges=_MEAN),
         Method("double_seq_bn", "bottleneck", "bottlenecks behind attention and feed-forward block", 1e-4,
                {**_BOTTLENECK, "activation": "swish"},
-               "Houlsby et al. 2019, arXiv 1902.00751", merges=_MEAN),
+               "Houlsby et al. 2019, arXiv 1902.00751", merges=_MEAN, place="attention and feed-forward"),
         Method("seq_bn_inv", "bottleneck", "seq_bn with an invertible map of the embeddings (languages)", 1e-4,
                {**_BOTTLENECK, "inv_reduction": 2}, "Pfeiffer et al. 2020, arXiv 2005.00052",
                merges=_MEAN, fuses=False, bottom=True),
@@ -106,10 +108,10 @@ METHODS: Mapping[str, Method] = {
                merges=_MEAN, fuses=False, bottom=True),
         Method("compacter", "bottleneck", "double_seq_bn with hypercomplex, shared low-rank maps", 1e-3,
                {**_BOTTLENECK, "reduction": 32, "activation": "gelu", "dim": 4},
-               "Karimi Mahabadi et al. 2021, arXiv 2106.04647"),
+               "Karimi Mahabadi et al. 2021, arXiv 2106.04647", place="attention and feed-forward"),
         Method("par_bn", "bottleneck", "bottleneck parallel to the feed-forward block", 1e-4,
                {**_BOTTLENECK, "reduction": 2}, "He et al. 2021, arXiv 2110.04366", stacks=False,
-               merges=_MEAN),
+               merges=_MEAN, place="beside the feed-forward"),
         Method("prefix_tuning", "bottleneck", "trained keys and values before those of the text", 1e-3,
                {"length": 30, "inner": 512, "activation": "tanh", "layers": None},
                "Li and Liang 2021, arXiv 2101.00190", stacks=False, fuses=False, fresh_is_base=False, packs=False),
@@ -177,4 +179,18 @@ def stack_problem(names: Sequence[str]) -> tuple[str, str, str] | None:
         if method.bottom:
             why = "the library maps the embeddings by the lowest bottleneck alone, so its own map would be lost"
             return f"`{method.name}` above another bottleneck", why, "put it at the bottom of the stack"
+    return None
+
+
+def fuse_problem(names: Sequence[str]) -> tuple[str, str, str] | None:
+    """Why methods cannot be mixed with each other: what, why and fix; None when they can."""
+    methods = [METHODS[name] for name in names if name in METHODS]
+    for method in methods:
+        if not method.fuses:
+            why = "it acts on the embeddings or the attention, where nothing is mixed"
+            return f"`{method.name}` inside fuse", why, "stack it"
+    places = {method.place: method.name for method in methods if method.family == "bottleneck"}
+    if len(places) > 1:
+        why = " and ".join(f"{name} stands at {place}" for place, name in places.items())
+        return "a fusion of bottlenecks at different places", why, "fuse modules of one method"
     return None

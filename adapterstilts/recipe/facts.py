@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, bind, has_slot, leaves
-from adapterstilts.modules.methods import Family, get_method, resolve, stack_problem
+from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, bind, has_slot, leaves, simplify
+from adapterstilts.modules.methods import Family, fuse_problem, get_method, resolve, stack_problem
 from adapterstilts.recipe.schema import Arm, ModuleEntry, Recipe
 from adapterstilts.settings import MethodSettings
 from adapterstilts.tasks.spec import split_task
@@ -70,6 +70,7 @@ def impossible(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str] = 
     Args:
         filling: the modules that can stand in {language}; the composition must be possible with each of them.
     """
+    tree = simplify(tree)
     if has_slot(tree):
         found = {str(problem): problem for problem in _impossible_slot(tree, known, filling)}
         for name in filling:
@@ -108,10 +109,9 @@ def _impossible_fuse(node: Fuse, known: Mapping[str, Facts]) -> Iterator[RecipeE
     yield from _one_family("fuse", node.children, known)
     yield from _open_inside("fuse", node, known)
     families = _families(node, known)
-    for method in dict.fromkeys(_methods(node, known)):
-        if not get_method(method).fuses:
-            why = "it acts on the embeddings or the attention, where nothing is mixed"
-            yield RecipeError(f"`{method}` inside fuse", why=why, fix="stack it")
+    problem = fuse_problem(_methods(node, known))
+    if problem is not None:
+        yield RecipeError(problem[0], why=problem[1], fix=problem[2])
     if any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
         yield RecipeError("a weight inside fuse", why="fuse learns its weights", fix="drop the weight, or use stack")
     if node.how == "attention" and "delta" in families:

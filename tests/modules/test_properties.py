@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from adapterstilts.errors import RecipeError
@@ -29,7 +29,14 @@ FRESH = "fresh"
 NAMES = [f"{name}-{number}" for name in METHODS for number in (1, 2)]
 KNOWN = {name: Facts(frozenset({METHODS[name[:-2]].family}), method(name[:-2]), methods=(name[:-2],)) for name in NAMES}
 KNOWN |= {FRESH: Facts(frozenset())}
-FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# Without shrinking, which rebuilds models for minutes: the trees are small as they are.
+FEW = settings(
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 @st.composite
