@@ -56,7 +56,7 @@ class LoadedModule:
         """
         import numpy as np
 
-        from adapterstilts.data.arrays import Arrays
+        from adapterstilts.data.sentences import tokenised
         from adapterstilts.retrieval.embed import embed
 
         chosen = self.layers if layer is None else layer
@@ -67,14 +67,7 @@ class LoadedModule:
         if not len(sentences):
             return np.empty((0, self.adapted.base.width), dtype=np.float32)
         longest = min(max_length, int(self.adapted.model.config.max_position_embeddings) - 2)
-        cut = [ids[: longest - 2] for ids in self.tokenizer.ids(list(sentences))]
-        rows = [[self.tokenizer.bos, *ids, self.tokenizer.eos] for ids in cut]
-        arrays = Arrays(
-            np.array([token for row in rows for token in row], dtype=np.int32),
-            np.cumsum([0, *map(len, rows)], dtype=np.int64),
-            np.arange(len(rows) + 1, dtype=np.int64),
-            {},
-        )
+        arrays = tokenised(sentences, self.tokenizer, longest)
         found: NDArray[np.float32] = embed(self.adapted, arrays, [chosen], pooling=pooling, tokens=tokens)[0]
         return found
 
