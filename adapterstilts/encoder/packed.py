@@ -45,19 +45,18 @@ class PackedAttention(TorchFunctionMode):
                 fix="set train.packed: false",
             )
         options["is_causal"] = False
+        sizes = [rows * length for _, rows, length in self.groups]
+        # Split, not slices: the gradient of a split is one concatenation, that of each slice a full tensor of zeros.
         parts = []
-        for offset, rows, length in self.groups:
-            q, k, v = (
-                tensor[0, :, offset : offset + rows * length]
-                .reshape(-1, rows, length, tensor.shape[-1])
-                .transpose(0, 1)
-                for tensor in (query, key, value)
-            )
+        for (_, rows, length), *cut in zip(
+            self.groups, *(torch.split(t[0].transpose(0, 1), sizes) for t in (query, key, value)), strict=True
+        ):
+            q, k, v = (part.unflatten(0, (rows, length)).transpose(1, 2) for part in cut)
             # The bare function: inside the mode it would be intercepted again.
             with torch._C.DisableTorchFunction():
                 part = functional.scaled_dot_product_attention(q, k, v, **options)
-            parts.append(part.transpose(0, 1).flatten(1, 2))
-        return torch.cat(parts, dim=1).unsqueeze(0)
+            parts.append(part.transpose(1, 2).flatten(0, 1))
+        return torch.cat(parts).transpose(0, 1).unsqueeze(0)
 
     def check(self, layers: int) -> None:
         """Refuse the result when any layer's attention was not intercepted exactly once."""
