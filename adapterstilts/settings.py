@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -82,3 +83,39 @@ class MethodSettings(Settings):
         if isinstance(value, dict) and "parameters" not in value:
             return {"name": value.get("name"), "parameters": {k: v for k, v in value.items() if k != "name"}}
         return value
+
+
+class RankSettings(Settings):
+    """Of a merge that ends at a rank; default the largest of the parts."""
+
+    rank: int | None = Field(None, gt=0)
+
+
+class PruneSettings(RankSettings):
+    """Of a merge that drops the smallest or random entries; ``density`` is the share that stays."""
+
+    density: Float = Field(0.5, gt=0, le=1)
+
+
+class SearchSettings(Settings):
+    """Of a search for the weights of a merge; the defaults are those of LoraHub's script."""
+
+    task: str = Field(description="task or task/language, on whose development examples candidates are measured")
+    examples: int = Field(32, gt=0)
+    steps: int = Field(40, ge=0, description="evaluations after the modules alone, their mean and the bare base")
+    penalty: Float = Field(0.05, ge=0, description="times the mean of |weight|, added to the loss")
+    bound: Float = Field(1.5, gt=0, description="largest |weight|")
+
+
+# Ways to merge, and the parameters that each takes.
+MERGES: Mapping[str, type[Settings]] = {
+    "cat": Settings,
+    "svd": RankSettings,
+    "linear": Settings,
+    "ties": PruneSettings,
+    "dare_ties": PruneSettings,
+    "dare_linear": PruneSettings,
+    "magnitude": PruneSettings,
+    "average": Settings,
+    "search": SearchSettings,
+}

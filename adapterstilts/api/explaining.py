@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -349,7 +349,7 @@ def _of_family(tree: Tree, methods: Mapping[str, MethodSettings], family: str) -
         return None
     if isinstance(tree, Stack):
         return simplify(Stack(tuple(parts)))
-    return Fuse(tuple(parts), tree.how) if isinstance(tree, Fuse) else Merge(tuple(parts), tree.how, tree.weights)
+    return replace(tree, children=tuple(parts))
 
 
 def _notes(tree: Tree, families: list[str], both: bool = True) -> list[str]:

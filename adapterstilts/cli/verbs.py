@@ -252,24 +252,28 @@ def fuse(
     "merge",
     examples=[
         "adapterstilts merge mnli squad --name both",
-        "adapterstilts merge mnli squad --how ties --weights 1,0.5 --parameters '{rank: 8}' --name both-ties",
+        "adapterstilts merge mnli squad --how ties --weights 1,-0.5 --parameters '{rank: 8}' --name both-ties",
+        "adapterstilts merge mnli squad --how search --parameters '{task: mnli, examples: 32}' --name found",
     ],
 )
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @click.option(
-    "--how", help="cat (exact sum; default of deltas), svd, linear, ties, dare_ties, ..., average (bottlenecks)."
+    "--how",
+    help="cat (exact sum; default of deltas), average (default of bottlenecks), svd, linear, ties, dare_ties, ..., "
+    "search (weights that suit a task's development examples).",
 )
 @click.option("--weights", help="One number for each module: 1,0.5")
-@click.option("--parameters", type=PlainType(), help="Of the method, as YAML: {rank: 8, density: 0.5}")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random methods.")
+@click.option("--parameters", type=PlainType(), help="Of --how, as YAML: {rank: 8, density: 0.5}")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of random drops and of a search's examples.")
+@data_option
 @name_required
 @click.pass_obj
-def merge(session: Session, /, modules: tuple[str, ...], weights: str | None, **options: Any) -> int:
+def merge(session: Session, /, modules: tuple[str, ...], weights: str | None, data: str | None, **options: Any) -> int:
     """Make one module of several, without training; the error against the exact sum is stored with it."""
     from adapterstilts.api.verbs import merge_plain
 
     numbers = _numbers(weights) if weights else None
-    return _make(session, 1, None, lambda store: merge_plain(list(modules), weights=numbers, store=store, **options))
+    return _make(session, 1, data, lambda store: merge_plain(list(modules), weights=numbers, store=store, **options))
 
 
 def _numbers(text: str) -> list[float]:

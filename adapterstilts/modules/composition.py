@@ -1,6 +1,6 @@
 """Compositions as trees: what a user writes, ``stack({language}, fuse(a, 0.5*b, how=gate))``, and back. Torch-free.
 
-    expression := [weight "*"] name | "{language}" | operator "(" expression, ... [, how=NAME] [, weights=[..]] ")"
+    expression := [weight "*"] name | "{language}" | operator "(" expression, ... [, OPTION=VALUE] ... ")"
 
 The operators are stack, fuse and merge; ``base`` is the empty composition. The same tree can be written as a YAML
 mapping: ``{stack: [{language}, {fuse: [a, b], how: gate}]}``.
@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+from pydantic import ValidationError
+
 from adapterstilts.errors import RecipeError
+from adapterstilts.settings import MERGES
 
 OPERATORS = ("stack", "fuse", "merge")
 SLOTS = ("language",)
 FUSE_HOWS = ("gate", "weights", "attention")
-MERGE_HOWS = ("cat", "svd", "linear", "ties", "dare_ties", "dare_linear", "magnitude", "average")
 DEEPEST = 20
 
 _NAME = re.compile(r"[A-Za-z0-9_.+/-]+")
@@ -71,14 +73,19 @@ class Fuse:
 
 @dataclass(frozen=True)
 class Merge:
-    """One new module made of several. ``how`` None: the family's default; ``weights`` None: those of the leaves."""
+    """One new module made of several. ``how`` None: the family's default; ``weights`` None: those of the leaves.
+
+    ``parameters`` are those of ``how``, sorted by name: rank, density, the task of a search.
+    """
 
     children: tuple[Tree, ...]
     how: str | None = None
     weights: tuple[float, ...] | None = None
+    parameters: tuple[tuple[str, str | float], ...] = ()
 
     def __post_init__(self) -> None:
-        _check_operator("merge", self.children, self.how, MERGE_HOWS)
+        _check_operator("merge", self.children, self.how, tuple(MERGES))
+        _check_parameters(self.how or "cat", dict(self.parameters))
         if self.weights is not None and len(self.weights) != len(self.children):
             raise RecipeError(f"merge of {len(self.children)} modules has {len(self.weights)} weights")
         if not all(map(math.isfinite, self.weights or ())):
@@ -104,6 +111,21 @@ def _check_operator(name: str, children: tuple[Tree, ...], how: str | None, know
     if how is not None and how not in known:
         can = f"it can be {', '.join(known)}"
         raise RecipeError(f"{name} has no how=`{how}`", why=can, fix=did_you_mean(how, known))
+
+
+def _check_parameters(how: str, given: Mapping[str, Any]) -> None:
+    taken = MERGES[how].model_fields
+    for name in given:
+        if name not in taken:
+            why = f"it takes {', '.join(taken)}" if taken else "it takes none"
+            raise RecipeError(f"how={how} has no parameter `{name}`", why=why, fix=did_you_mean(name, tuple(taken)))
+    try:
+        MERGES[how].model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, why = str(first["loc"][0]), first["msg"]
+        told = str(taken[name].description or "")
+        raise RecipeError(f"`{name}` of how={how}: {why}", why=told or None, fix=f"{name}=...") from None
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str | None:
@@ -203,12 +225,13 @@ class _Parser:
             self.fail(f"{operator} cannot take `{key}=` here (it takes {takes})", column)
         self.next += 1
         self.take("=")
-        if key == "how":
+        if key != "weights":
             kind, value, column = self.tokens[self.next]
             if kind != "name":
-                self.fail("expected a name after how=", column)
-            options["how"] = value
-            self.next += 1
+                self.fail(f"expected a value after {key}=", column)
+            named = key in ("how", "task")
+            options[key] = value if named else self.number()
+            self.next += named
             return
         self.take("[")
         numbers = []
@@ -227,13 +250,17 @@ class _Parser:
             raise RecipeError(where, why=error.why, fix=error.fix) from None
 
 
-_OPTIONS: Mapping[str, tuple[str, ...]] = {"stack": (), "fuse": ("how",), "merge": ("how", "weights")}
+_PARAMETERS = tuple(dict.fromkeys(name for taken in MERGES.values() for name in taken.model_fields))
+_OPTIONS: Mapping[str, tuple[str, ...]] = {"stack": (), "fuse": ("how",), "merge": ("how", "weights", *_PARAMETERS)}
 
 
 def _build(operator: str, children: Sequence[Tree], options: Mapping[str, Any]) -> Tree:
     if operator == "stack":
         return Stack(tuple(children))
-    return Fuse(tuple(children), **options) if operator == "fuse" else Merge(tuple(children), **options)
+    if operator == "fuse":
+        return Fuse(tuple(children), **options)
+    parameters = {key: options[key] for key in options if key in _PARAMETERS}
+    return Merge(tuple(children), options.get("how"), options.get("weights"), tuple(sorted(parameters.items())))
 
 
 def parse(text: str) -> Tree:
@@ -304,6 +331,7 @@ def format_tree(tree: Tree, rename: Mapping[str, str] | None = None) -> str:
     if isinstance(tree, Merge):
         parts += [f"how={tree.how}"] if tree.how is not None else []
         parts += [f"weights=[{', '.join(map(repr, tree.weights))}]"] if tree.weights is not None else []
+        parts += [f"{name}={value}" for name, value in tree.parameters]
     return f"{type(tree).__name__.lower()}({', '.join(parts)})"
 
 
@@ -316,6 +344,13 @@ def leaves(tree: Tree) -> list[str]:
     return list(dict.fromkeys(name for child in tree.children for name in leaves(child)))
 
 
+def nodes(tree: Tree) -> Iterator[Tree]:
+    """The tree and everything in it, from the top."""
+    yield tree
+    for child in () if isinstance(tree, (Leaf, Slot)) else tree.children:
+        yield from nodes(child)
+
+
 def map_leaves(tree: Tree, change: Callable[[Leaf], Tree]) -> Tree:
     """The same tree with ``change(leaf)`` in the place of each leaf."""
     if isinstance(tree, Leaf):
@@ -323,6 +358,11 @@ def map_leaves(tree: Tree, change: Callable[[Leaf], Tree]) -> Tree:
     if isinstance(tree, Slot):
         return tree
     return replace(tree, children=tuple(map_leaves(child, change) for child in tree.children))
+
+
+def scaled(tree: Tree, weight: float) -> Tree:
+    """A module's tree with a weight on the whole of it."""
+    return tree if weight == 1.0 else map_leaves(tree, lambda leaf: Leaf(leaf.name, leaf.weight * weight))
 
 
 def has_slot(tree: Tree) -> bool:

@@ -6,7 +6,9 @@ Deltas (s B A per site):
     linear   A and B mixed separately, as peft's `linear`: cheap, with cross terms
     ties, dare_ties, dare_linear, magnitude    on the full deltas (Yadav et al. 2023, arXiv 2306.01708; Yu et al. 2023,
              arXiv 2311.03099), then brought to the rank by svd
-Bottlenecks: the weighted average of parameters of equal shape (``average``), whatever ``how`` says for deltas.
+    average  the exact weighted mean: ``cat`` with weights that sum to 1
+    search   ``cat`` with weights that were searched for (modules/search.py)
+IA3 and bottlenecks: the weighted average of parameters of equal shape (``average``); of IA3 it is the exact mean, too.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.modules import delta
 from adapterstilts.modules.artifact import Module, family
 from adapterstilts.modules.attach import LeafWeights
-from adapterstilts.modules.composition import MERGE_HOWS, Leaf, Stack, Tree
+from adapterstilts.modules.composition import Leaf, Stack, Tree
 from adapterstilts.modules.methods import SITES, get_method
 from adapterstilts.settings import MethodSettings
 
@@ -55,14 +57,14 @@ def merge(
         raise RecipeError(
             "a merge of deltas and bottlenecks", why="they act at different places", fix="stack or fuse them"
         )
-    for name in sorted({method.name for module in modules for method in module.methods.values()}):
-        if not get_method(name).merges:
-            raise RecipeError(f"a merge of {name}", why="the parts of it cannot be added up", fix="stack or fuse it")
-    if families == {"bottleneck"}:
+    used = [get_method(method.name) for module in modules for method in module.methods.values()]
+    for method in used:
+        if how not in method.merges:
+            why = f"it can be merged by {', '.join(method.merges)}" if method.merges else "its parts cannot be added up"
+            raise RecipeError(f"{method.name} cannot be merged by `{how}`", why=why, fix="stack or fuse it")
+    if any("cat" not in method.merges for method in used):
         return _average(modules, weights)
-    if how not in MERGE_HOWS or how == "average":
-        known = ", ".join(name for name in MERGE_HOWS if name != "average")
-        raise RecipeError(f"deltas cannot be merged by `{how}`", why=f"known are {known}")
+    how = "cat" if how in ("average", "search") else how
     parts = [
         (w * scale, factors) for module, w in zip(modules, weights, strict=True) for scale, factors in _parts(module)
     ]
@@ -79,12 +81,12 @@ def merge(
         result[path] = _pad((a, b), total if how == "cat" else rank)
         squared_error += _distance((a, b), exact) ** 2
         squared_norm += _distance(exact, None) ** 2
-    method = _method(paths, total if how == "cat" else rank)
+    settings = _method(paths, total if how == "cat" else rank)
     tensors: dict[str, Tensor] = {}
     for path, (a, b) in result.items():
         tensors |= {f"{path}.lora_A.weight": a, f"{path}.lora_B.weight": b}
     error = math.sqrt(squared_error / squared_norm) if squared_norm else 0.0
-    return Merged(LeafWeights(method, tensors), error)
+    return Merged(LeafWeights(settings, tensors), error)
 
 
 def _parts(module: Module) -> list[tuple[float, dict[str, Factors]]]:
@@ -171,14 +173,12 @@ def _average(modules: Sequence[Module], weights: Sequence[float]) -> Merged:
     for module in modules:
         if not isinstance(module.tree, Leaf):
             raise RecipeError(
-                "an average of stacked bottlenecks", why="only single ones have equal places", fix="fuse them"
+                "an average of stacked modules", why="only single ones have equal places", fix="fuse them"
             )
         loaded.append(module.weights()[module.tree.name])
     first = loaded[0]
     if any(other.method != first.method for other in loaded):
-        raise RecipeError(
-            "an average of unequal bottlenecks", why="their shapes differ", fix="train them with one method"
-        )
+        raise RecipeError("an average of unequal modules", why="their shapes differ", fix="train them with one method")
     tensors: dict[str, Tensor] = {}
     for name in first.tensors or {}:
         parts = [w * other.tensors[name] for w, other in zip(weights, loaded, strict=True) if other.tensors]

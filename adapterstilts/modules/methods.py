@@ -76,7 +76,7 @@ class Method:
 
 _DELTA = {"r": 8, "alpha": 16, "sites": tuple(SITES), "layers": None}
 _SCALED = {"sites": ("key", "value", "output"), "inputs": ("intermediate", "output"), "layers": None}
-_SUMS = ("cat", "svd", "linear", "ties", "dare_ties", "dare_linear", "magnitude")
+_SUMS = ("cat", "svd", "linear", "ties", "dare_ties", "dare_linear", "magnitude", "average", "search")
 _MEAN = ("average",)
 _BOTTLENECK = {"reduction": 16, "activation": "relu", "layers": None}
 
@@ -94,7 +94,7 @@ METHODS: Mapping[str, Method] = {
         Method("dora", "delta", "LoRA on the direction, with a trained magnitude", 3e-4, _DELTA,
                "Liu et al. 2024, arXiv 2402.09353"),
         Method("ia3", "delta", "one factor per key, value and feed-forward channel", 3e-3,
-               _SCALED, "Liu et al. 2022, arXiv 2205.05638"),
+               _SCALED, "Liu et al. 2022, arXiv 2205.05638", merges=_MEAN),
         Method("seq_bn", "bottleneck", "bottleneck behind the feed-forward block", 1e-4, _BOTTLENECK,
                "Pfeiffer et al. 2020, arXiv 2005.00052", merges=_MEAN),
         Method("double_seq_bn", "bottleneck", "bottlenecks behind attention and feed-forward block", 1e-4,

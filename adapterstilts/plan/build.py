@@ -28,13 +28,13 @@ from adapterstilts.recipe.facts import Facts, default_how, facts_of, merge_tree,
 from adapterstilts.recipe.problems import raise_all
 from adapterstilts.recipe.schema import Arm, Evaluate, ModuleEntry, Recipe, Retrieve, Target
 from adapterstilts.recipe.validate import validate
-from adapterstilts.settings import TrainSettings
+from adapterstilts.settings import MERGES, TrainSettings
 from adapterstilts.stages.specs import BaseRef, EvaluateSpec, MergeSpec, RetrieveSpec, Spec, TaskShare, TrainSpec
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import split_task
 
-RANDOM_MERGES = ("dare_ties", "dare_linear")
+RANDOM_MERGES = ("dare_ties", "dare_linear", "search")
 
 
 def make_plan(recipe: Recipe, tasks: TaskRegistry, store: Store, *, prefix: str | None = None) -> Plan:
@@ -121,7 +121,7 @@ class _World:
         if entry.use:
             return self.all.used.hash(name, self.base, self.seed)
         if entry.merge:
-            return self._merge(merge_tree(entry), entry.parameters, f"merge {name} {self.place}")
+            return self._merge(merge_tree(entry), f"merge {name} {self.place}")
         mix = self._mix(entry, ("modules", name))
         settings = self.recipe.settings(entry.settings)
         return self._train(entry, mix, settings, self.all.facts[name], f"train {name} {self.place}")
@@ -203,29 +203,41 @@ class _World:
     def _lifted(self, tree: Tree) -> Tree:
         """The tree with every inner merge made a stage of its own."""
         if isinstance(tree, Merge):
-            hash = self._merge(tree, {}, f"{format_tree(tree)} {self.place}")
+            hash = self._merge(tree, f"{format_tree(tree)} {self.place}")
             self.lifted.add(hash)
             return Leaf(hash)
         if isinstance(tree, (Leaf, Slot)):
             return tree
         return replace(tree, children=tuple(map(self._lifted, tree.children)))
 
-    def _merge(self, tree: Merge, parameters: Mapping[str, Any], label: str) -> str:
+    def _merge(self, tree: Merge, label: str) -> str:
         parts = [child for child in tree.children if isinstance(child, Leaf)]
         names = tuple(part.name for part in parts)
         how = tree.how or default_how(names, self.all.facts)
         even = 1.0 / len(parts) if how == "average" else 1.0
         weights = tree.weights or tuple(part.weight * even for part in parts)
         hashes = tuple(self.module(name) for name in names)
-        spec = MergeSpec(
+        parents = {f"module:{hash}": hash for hash in hashes}
+        parameters = MERGES[how].model_validate(dict(tree.parameters)).model_dump(exclude_none=True)
+        overrides: dict[str, Any] = {}
+        if how == "search":
+            weights = ()
+            task, language = split_task(parameters["task"])
+            spec = self.data.spec(task)
+            code = language or self.data.english(spec)
+            parameters["task"] = f"{task}/{code}"
+            parents["dev"] = self.data.prepared(self.base, task, code, spec.selection.split)
+            overrides = self.recipe.tasks.get(task, {})
+        merge = MergeSpec(
             base=self.base,
             how=how,
             of=hashes,
             weights=weights,
-            parameters=dict(parameters),
+            parameters=parameters,
             seed=self.seed if how in RANDOM_MERGES else 0,
+            overrides=overrides,
         )
-        return self.all.add("merge", spec, {f"module:{hash}": hash for hash in hashes}, label)
+        return self.all.add("merge", merge, parents, label)
 
     # -- what is measured ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterstilts.errors import RecipeError, StoreError
-from adapterstilts.modules.composition import BASE, parse
+from adapterstilts.modules.composition import BASE, Leaf, Merge, parse
 from adapterstilts.recipe.facts import Facts, merged, trained
 from adapterstilts.recipe.problems import placed
 from adapterstilts.recipe.schema import Recipe
@@ -76,7 +76,8 @@ def stored_facts(store: Store, hash: str) -> Facts:
     manifest = store.manifest(hash)
     spec = manifest["spec"]
     if manifest["kind"] == "merge":
-        return merged(tuple(spec["of"]), spec["how"], {part: stored_facts(store, part) for part in spec["of"]})
+        tree = Merge(tuple(map(Leaf, spec["of"])), spec["how"], None, tuple(sorted(spec["parameters"].items())))
+        return merged(tree, {part: stored_facts(store, part) for part in spec["of"]})
     tasks = frozenset(share["task"] for share in spec.get("mix", ()))
     if spec.get("start"):
         start = stored_facts(store, spec["start"])

@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, bind, has_slot, leaves, simplify
+from adapterstilts.modules.composition import (
+    Fuse,
+    Leaf,
+    Merge,
+    Slot,
+    Stack,
+    Tree,
+    bind,
+    has_slot,
+    leaves,
+    nodes,
+    simplify,
+)
 from adapterstilts.modules.methods import Family, fuse_problem, get_method, resolve, stack_problem
 from adapterstilts.recipe.schema import Arm, ModuleEntry, Recipe
 from adapterstilts.settings import MethodSettings
@@ -49,19 +61,28 @@ def trained(
     return Facts(families, method, shape, tasks, below, methods, is_open)
 
 
-def merged(names: tuple[str, ...], how: str, known: Mapping[str, Facts]) -> Facts:
-    """The module that a merge makes: one leaf without heads."""
+def merged(tree: Merge, known: Mapping[str, Facts]) -> Facts:
+    """The module that a merge makes: one leaf, with the heads that an average shares or that a search used."""
+    names = tuple(_names(tree))
     parts = [known[name] for name in names if name in known]
     families = frozenset[Family]().union(*(part.families for part in parts))
-    method = parts[0].method if parts and how in ("average", "linear") else None
-    single = (parts[0].methods if how == "average" else ("lora",)) if parts else ()
-    return Facts(families, method, methods=single)
+    how = tree.how or default_how(names, known)
+    low_rank = all("cat" in get_method(name).merges for part in parts for name in part.methods)
+    method = parts[0].method if parts and (how == "linear" or not low_rank) else None
+    methods = (("lora",) if low_rank else parts[0].methods) if parts else ()
+    tasks = frozenset[str]()
+    if how == "average" and parts:
+        tasks = frozenset.intersection(*(part.tasks for part in parts))
+    elif how == "search":
+        tasks = frozenset({split_task(str(dict(tree.parameters)["task"]))[0]})
+    return Facts(families, method, tasks=tasks, methods=methods)
 
 
 def default_how(names: tuple[str, ...], known: Mapping[str, Facts]) -> str:
-    """``cat``, the exact sum, for deltas; ``average`` for bottlenecks, which have no sum."""
-    bottlenecks = any("bottleneck" in known[name].families for name in names if name in known)
-    return "average" if bottlenecks else "cat"
+    """``cat``, the exact sum, for low-rank deltas; ``average`` for what has no sum."""
+    methods = [method for name in names if name in known for method in known[name].methods]
+    sums = all("cat" in get_method(method).merges or not get_method(method).merges for method in methods)
+    return "cat" if sums else "average"
 
 
 def impossible(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str] = ()) -> Iterator[RecipeError]:
@@ -81,7 +102,7 @@ def impossible(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str] = 
     problem = stack_problem(_stacked(tree, known))
     if problem is not None:
         yield RecipeError(problem[0], why=problem[1], fix=problem[2])
-    for node in _nodes(tree):
+    for node in nodes(tree):
         if isinstance(node, Leaf) and node.weight != 1.0 and "bottleneck" in _families(node, known):
             yield RecipeError(f"`{node.name}` is a bottleneck and cannot be weighted", why="only weight deltas scale")
         elif isinstance(node, Fuse):
@@ -95,10 +116,10 @@ def _impossible_slot(tree: Tree, known: Mapping[str, Facts], filling: Sequence[s
         yield RecipeError(
             "{language} is not bound", why="no module is named for each language", fix="slots: {language: {en: NAME}}"
         )
-    slots = sum(isinstance(node, Slot) for node in _nodes(tree))
+    slots = sum(isinstance(node, Slot) for node in nodes(tree))
     if slots + sum(known[name].open for name in _names(tree) if name in known) > 1:
         yield RecipeError("{language} stands twice", why="its module would count twice", fix="keep one slot")
-    for node in _nodes(tree):
+    for node in nodes(tree):
         if isinstance(node, (Fuse, Merge)) and has_slot(node):
             what = type(node).__name__.lower()
             why = f"what a {what} makes belongs to the modules that were in it"
@@ -142,25 +163,33 @@ def _impossible_merge(node: Merge, known: Mapping[str, Facts]) -> Iterator[Recip
     families = _families(node, known)
     if len(families) != 1:
         return
-    for method in dict.fromkeys(_methods(node, known)):
-        if not get_method(method).merges:
+    if how == "search":
+        yield from _impossible_search(node)
+    used = list(dict.fromkeys(_methods(node, known)))
+    for method in used:
+        can = get_method(method).merges
+        if not can:
             yield RecipeError(f"a merge of {method}", why="the parts of it cannot be added up", fix="stack or fuse")
-    if families == {"bottleneck"}:
-        if how != "average":
-            yield RecipeError(f"bottlenecks cannot be merged by `{how}`", why="they have no sum", fix="how: average")
-        if any(part.shape != "single" for part in parts):
-            yield RecipeError("an average of stacked bottlenecks", why="only single ones have equal places", fix="fuse")
-        methods = [part.method for part in parts if part.method is not None]
-        if any(method != methods[0] for method in methods):
-            yield RecipeError("an average of unequal bottlenecks", why="their shapes differ", fix="use one method")
-        return
-    if how == "average":
-        yield RecipeError("deltas cannot be merged by `average`", why="it is for bottlenecks", fix="how: cat")
+        elif how not in can:
+            why = f"it can be merged by {', '.join(can)}"
+            yield RecipeError(f"{method} cannot be merged by `{how}`", why=why, fix=f"how: {can[0]}")
     if any(part.shape == "fuse" for part in parts):
         yield RecipeError("a merge of a fused module", why="its weights depend on the input", fix="merge its parts")
+    if any("cat" not in get_method(method).merges for method in used):
+        if any(part.shape == "stack" for part in parts):
+            yield RecipeError("an average of stacked modules", why="only single ones have equal places", fix="fuse")
+        methods = [part.method for part in parts if part.method is not None]
+        if any(method != methods[0] for method in methods):
+            yield RecipeError("an average of unequal modules", why="their shapes differ", fix="use one method")
+        return
     ranks = {part.method.parameters.get("r") for part in parts if part.method is not None}
     if how == "linear" and len(ranks) > 1:
         yield RecipeError("a linear merge of unequal ranks", why="A and B are added one by one", fix="how: cat")
+
+
+def _impossible_search(node: Merge) -> Iterator[RecipeError]:
+    if node.weights is not None or any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
+        yield RecipeError("a search with weights", why="it finds them", fix="drop the weights")
 
 
 def _open_inside(operator: str, node: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
@@ -194,14 +223,8 @@ def _twice(tree: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
             seen[part] = name
 
 
-def _nodes(tree: Tree) -> Iterator[Tree]:
-    yield tree
-    for child in () if isinstance(tree, (Leaf, Slot)) else tree.children:
-        yield from _nodes(child)
-
-
 def _names(tree: Tree, each: bool = False) -> list[str]:
-    names = [node.name for node in _nodes(tree) if isinstance(node, Leaf)]
+    names = [node.name for node in nodes(tree) if isinstance(node, Leaf)]
     return names if each else list(dict.fromkeys(names))
 
 
@@ -229,7 +252,7 @@ def _shape(tree: Tree, known: Mapping[str, Facts]) -> Shape:
 
 
 def _has_fuse(tree: Tree) -> bool:
-    return any(isinstance(node, Fuse) for node in _nodes(tree))
+    return any(isinstance(node, Fuse) for node in nodes(tree))
 
 
 # -- the modules of a recipe -------------------------------------------------------------------------------------------
@@ -267,13 +290,14 @@ def needs(entry: ModuleEntry | Arm, recipe: Recipe) -> list[str]:
 
 def merge_tree(entry: ModuleEntry) -> Merge:
     """The merge of an entry as a tree."""
-    return Merge(tuple(Leaf(name) for name in entry.merge), entry.how, entry.weights)
+    parameters = tuple(sorted(entry.parameters.items()))
+    return Merge(tuple(Leaf(name) for name in entry.merge), entry.how, entry.weights, parameters)
 
 
 def facts_of(recipe: Recipe, entry: ModuleEntry | Arm, known: Mapping[str, Facts]) -> Facts:
     """What is known of a module before it is trained or merged; ``known`` holds the modules it needs."""
     if isinstance(entry, ModuleEntry) and entry.merge:
-        return merged(entry.merge, entry.how or default_how(entry.merge, known), known)
+        return merged(merge_tree(entry), known)
     own = frozenset(split_task(item.task)[0] for item in entry.train)
     if entry.continue_:
         start = known.get(entry.continue_, Facts(frozenset()))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapterstilts.errors import AdapterstiltsError, RecipeError
-from adapterstilts.modules.composition import BASE, Leaf, Stack, Tree, leaves
+from adapterstilts.modules.composition import BASE, Leaf, Merge, Stack, Tree, leaves, nodes
 from adapterstilts.modules.methods import resolve
 from adapterstilts.recipe.facts import Facts, facts_of, impossible, merge_tree, needs, order, trained
 from adapterstilts.recipe.problems import nearest, placed
@@ -175,8 +175,34 @@ class _Check:
             self.fail("training that continues cannot change the method", steps, why, "remove `method`, or use `on`")
 
     def _possible(self, tree: Tree, steps: Steps) -> None:
+        for node in nodes(tree):
+            if isinstance(node, Merge) and node.how == "search":
+                self._search(node, steps)
         for problem in impossible(tree, self.known, list(dict.fromkeys(self.recipe.filling.values()))):
             self.problems.append(placed(problem, self.recipe.where(*steps)))
+
+    def _search(self, merge: Merge, steps: Steps) -> None:
+        """A search measures with the head of a module that it weighs."""
+        parts = self._attempt(lambda: split_task(str(dict(merge.parameters)["task"])), *steps)
+        spec = self._task(parts[0], steps) if parts is not None else None
+        if spec is None:
+            return
+        self._no_bitext(spec, steps)
+        if parts[1]:
+            self._language(parts[1], spec, steps)
+        names = leaves(merge)
+        heads = {
+            trained.head_name
+            for name in names
+            if name in self.known
+            for task in self.known[name].tasks
+            if (trained := self._task(task, steps)) is not None
+        }
+        needed = spec.format not in ("bitext", "masked_lm") and all(name in self.known for name in names)
+        if needed and spec.head_name not in heads:
+            why = "candidates are measured with a head that one of the modules was trained with"
+            fix = f"train one of them on {spec.name}, or search on another task"
+            self.fail(f"none of {', '.join(names)} has a head for `{spec.name}`", steps, why, fix)
 
     def _item(self, item: TrainItem, steps: Steps) -> None:
         parts = self._attempt(lambda: split_task(item.task), *steps, "task")
@@ -249,7 +275,9 @@ class _Check:
         facts = self.known[module]
         for spec in specs if section == "evaluate" else ():
             if not {spec.name, spec.train_task} & facts.tasks:
-                why = f"it was trained on {', '.join(sorted(facts.tasks))}" if facts.tasks else "a merge has no heads"
+                why = (
+                    f"it was trained on {', '.join(sorted(facts.tasks))}" if facts.tasks else "this merge has no heads"
+                )
                 self.fail(f"`{module}` has no head for `{spec.name}`", steps, why)
 
 

@@ -90,15 +90,20 @@ class TrainSpec(Spec):
 
 
 class MergeSpec(Spec):
-    """Several modules of one base -> one module, with the error against the exact sum."""
+    """Several modules of one base -> one module, with the error against the exact sum.
+
+    A search (``how``) has no weights yet: it finds them on its parent ``dev``, the prepared data of its task.
+    """
 
     kind: ClassVar[str] = "merge"
+    skip: ClassVar[frozenset[str]] = frozenset({"overrides"})
     base: BaseRef
     how: str = "cat"
     of: tuple[str, ...]  # hashes
     weights: tuple[float, ...]
     parameters: dict[str, Any] = {}
     seed: int = 0
+    overrides: dict[str, Any] = {}
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"base": self.base.identity()}

@@ -22,7 +22,18 @@ from adapterstilts.errors import RecipeError, StageFailed
 from adapterstilts.evaluation.score import make_masking, score
 from adapterstilts.modules.artifact import Module, golden_outputs, read_module, write_module
 from adapterstilts.modules.attach import Adapted, LeafWeights
-from adapterstilts.modules.composition import Leaf, Stack, Tree, bind, has_slot, leaves, map_leaves, parse, simplify
+from adapterstilts.modules.composition import (
+    Leaf,
+    Stack,
+    Tree,
+    bind,
+    has_slot,
+    leaves,
+    map_leaves,
+    parse,
+    scaled,
+    simplify,
+)
 from adapterstilts.modules.methods import get_method, resolve
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import TrainSpec
@@ -174,11 +185,6 @@ def _filled(start: Start, chosen: Sequence[Module], used: Sequence[Module]) -> S
     tree = simplify(bind(start.tree, filling))
     weights = {name: start.weights[name] for name in leaves(tree)}
     return replace(start, tree=tree, weights=weights, shape=start.tree, filling=filling)
-
-
-def scaled(tree: Tree, weight: float) -> Tree:
-    """A module's tree with a weight on the whole of it."""
-    return tree if weight == 1.0 else map_leaves(tree, lambda leaf: Leaf(leaf.name, leaf.weight * weight))
 
 
 def _places(modules: Any) -> dict[str, Path]:

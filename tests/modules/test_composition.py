@@ -10,7 +10,6 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.modules.composition import (
     BASE,
     FUSE_HOWS,
-    MERGE_HOWS,
     Fuse,
     Leaf,
     Merge,
@@ -24,6 +23,7 @@ from adapterstilts.modules.composition import (
     parse,
     simplify,
 )
+from adapterstilts.settings import MERGES
 
 NAMES = st.from_regex(r"[A-Za-z0-9_.+/-]{1,8}", fullmatch=True).filter(lambda name: name != "base")
 WEIGHTS = st.floats(allow_nan=False, allow_infinity=False)
@@ -36,12 +36,19 @@ def _operators(inner: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
         lambda children: st.builds(
             Merge,
             st.just(children),
-            st.sampled_from([None, *MERGE_HOWS]),
+            st.sampled_from([None, *(how for how in MERGES if how != "search")]),
             st.none() | st.lists(WEIGHTS, min_size=len(children), max_size=len(children)).map(tuple),
         )
     )
+    steps = st.tuples(st.just("steps"), st.integers(0, 99))
+    searches = some.flatmap(
+        lambda children: st.builds(Merge, st.just(children), st.just("search"), st.none(),
+                                   st.tuples(steps, st.tuples(st.just("task"), st.just("lab-nli/en"))))
+    )  # fmt: skip
+    pruned = st.builds(lambda children, density: Merge(children, "ties", None, (("density", density), ("rank", 4))),
+                       some, st.floats(0.01, 1.0))  # fmt: skip
     stacks = st.builds(Stack, st.lists(inner, max_size=3).map(tuple))
-    return st.one_of(stacks, st.builds(Fuse, some, st.sampled_from(FUSE_HOWS)), merges)
+    return st.one_of(stacks, st.builds(Fuse, some, st.sampled_from(FUSE_HOWS)), merges, searches, pruned)
 
 
 TREES = st.recursive(LEAVES, _operators, max_leaves=8)
@@ -110,6 +117,11 @@ def test_the_same_tree_from_a_mapping() -> None:
         ("0.5*stack(a)", "only a module can be weighted"),
         ("x*a", "expected a number, found `x`"),
         ("merge(a, b, weights=[1])", "merge of 2 modules has 1 weights"),
+        ("merge(a, b, rank=4)", "how=cat has no parameter `rank`"),
+        ("merge(a, b, how=svd, rnak=4)", "merge cannot take `rnak=` here"),
+        ("merge(a, b, how=ties, density=2)", "`density` of how=ties"),
+        ("merge(a, b, how=search)", "`task` of how=search: Field required"),
+        ("merge(a, b, how=search, task=t, steps=x)", "expected a number, found `x`"),
         ("fuse(a, base)", "`base` inside fuse"),
         ("stack(a, ?)", "unexpected `?` at column 10"),
         ("", "expected a module, found the end"),

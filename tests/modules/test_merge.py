@@ -9,6 +9,7 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Leaf, parse
 from adapterstilts.modules.merge import merge
+from adapterstilts.modules.search import search
 
 from .conftest import hidden, random_batch, trained
 from .test_artifact import store
@@ -76,11 +77,50 @@ def test_parity_with_peft(fresh_base, tmp_path, how):  # type: ignore[no-untyped
 def test_bottlenecks_average_their_parameters(fresh_base, tmp_path):  # type: ignore[no-untyped-def]
     a, b = modules(tmp_path, fresh_base, "seq_bn")
     alone = hidden(Adapted(fresh_base(), a.weights(), a.tree), BATCH)
-    torch.testing.assert_close(outputs(fresh_base, merge([a, b], [1.0, 0.0], "cat", {}, 0).weights), alone)
-    half = merge([a, b], [0.5, 0.5], "cat", {}, 0).weights.tensors
+    torch.testing.assert_close(outputs(fresh_base, merge([a, b], [1.0, 0.0], "average", {}, 0).weights), alone)
+    half = merge([a, b], [0.5, 0.5], "average", {}, 0).weights.tensors
     name = next(iter(half))
     mean = (a.weights()[a.trained].tensors[name] + b.weights()[b.trained].tensors[name]) / 2
     torch.testing.assert_close(half[name], mean)
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3"])
+def test_the_average_of_deltas_is_the_mean_of_what_they_add(fresh_base, tmp_path, name):  # type: ignore[no-untyped-def]
+    a, b = modules(tmp_path, fresh_base, name)
+    both = {**a.weights(), **b.weights()}
+    mean = hidden(Adapted(fresh_base(), both, parse(f"stack(0.5*{a.trained}, 0.5*{b.trained})")), BATCH)
+    merged = merge([a, b], [0.5, 0.5], "average", {}, 0)
+    torch.testing.assert_close(outputs(fresh_base, merged.weights), mean, atol=1e-5, rtol=1e-4)
+
+
+def test_task_arithmetic_takes_a_task_away(fresh_base, tmp_path):  # type: ignore[no-untyped-def]
+    # Ilharco et al. 2023: a + b - b = a, and a - a is the base.
+    a, b = modules(tmp_path, fresh_base)
+    c, _ = store(tmp_path / "c", fresh_base, {"c": merge([a, b], [1.0, 1.0], "cat", {}, 0).weights}, Leaf("c"), "c")
+    alone = hidden(Adapted(fresh_base(), a.weights(), a.tree), BATCH)
+    again = merge([c, b], [1.0, -1.0], "cat", {}, 0)
+    torch.testing.assert_close(outputs(fresh_base, again.weights), alone, atol=1e-5, rtol=1e-4)
+    nothing = merge([a, a], [1.0, -1.0], "svd", {"rank": 4}, 0)
+    bare = hidden(Adapted(fresh_base(), {}, None), BATCH)
+    torch.testing.assert_close(outputs(fresh_base, nothing.weights), bare, atol=1e-5, rtol=1e-4)
+
+
+def test_a_search_finds_the_valley_of_a_known_function():  # type: ignore[no-untyped-def]
+    wanted, tried = (0.7, -0.4, 0.0), []
+
+    def loss(weights):  # type: ignore[no-untyped-def]
+        tried.append(weights)
+        return sum((w - v) ** 2 for w, v in zip(weights, wanted, strict=True))
+
+    best = search(loss, 3, steps=80, penalty=0.0, bound=1.5, told=lambda candidate, done: None)
+    assert best.weights == pytest.approx(wanted, abs=0.05) and len(tried) <= 85
+    assert tried[:5] == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.333333,) * 3, (0, 0, 0)]
+    # The penalty is LoraHub's: it pulls towards zero, and the bound holds.
+    heavy = search(loss, 3, steps=80, penalty=6.0, bound=1.5, told=lambda candidate, done: None)
+    assert heavy.weights == pytest.approx((0.0, 0.0, 0.0), abs=0.05)
+    tight = search(loss, 3, steps=80, penalty=0.0, bound=0.5, told=lambda candidate, done: None)
+    assert tight.weights == pytest.approx((0.5, -0.4, 0.0), abs=0.05)
+    assert search(loss, 3, steps=0, penalty=0.0, bound=1.5, told=lambda candidate, done: None).weights == (1, 0, 0)
 
 
 def test_families_do_not_merge(fresh_base, tmp_path):  # type: ignore[no-untyped-def]

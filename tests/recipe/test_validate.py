@@ -58,9 +58,14 @@ def test_a_sound_recipe_has_no_problems(tasks: TaskRegistry) -> None:
         ("merge(fused, r4)", "a merge of a fused module"),
         ("merge(nli, bn)", "merge of two families"),
         ("merge(nli, r4, how=linear)", "a linear merge of unequal ranks"),
-        ("merge(bn, bn-wide)", "an average of unequal bottlenecks"),
-        ("merge(bn, bn2, how=cat)", "bottlenecks cannot be merged by `cat`"),
-        ("merge(nli, nli-x, how=average)", "deltas cannot be merged by `average`"),
+        ("merge(bn, bn-wide)", "an average of unequal modules"),
+        ("merge(bn, bn2, how=cat)", "seq_bn cannot be merged by `cat`"),
+        ("merge(bn, bn2, how=search, task=t-nli)", "seq_bn cannot be merged by `search`"),
+        ("merge(nli, nli-x, how=search, task=t-qa)", "none of nli, nli-x has a head for `t-qa`"),
+        ("merge(nli, nli-x, how=search, task=t-nly)", "did you mean `t-nli`"),
+        ("merge(nli, nli-x, how=search, task=t-bucc)", "is a bitext task"),
+        ("merge(nli, nli-x, how=search, task=t-nli/fr)", "`t-nli` has no language `fr`"),
+        ("merge(nli, 2*nli-x, how=search, task=t-nli)", "a search with weights"),
         ("merge(2*nli, nli-x, weights=[1, 1])", "merge has weights twice"),
         ("stack({language}, nli)", "{language} is not bound"),
         ("stack(nly, nli)", "did you mean `nli`?"),
@@ -72,7 +77,16 @@ def test_impossible_compositions_are_refused_with_the_reason(tasks: TaskRegistry
 
 
 @pytest.mark.parametrize(
-    "on", ["fuse(bn, bn2, how=attention)", "stack(bn, nli)", "fuse(nli, stack(nli-x, r4))", "2*nli"]
+    "on",
+    [
+        "fuse(bn, bn2, how=attention)",
+        "stack(bn, nli)",
+        "fuse(nli, stack(nli-x, r4))",
+        "2*nli",
+        "merge(nli, -0.5*nli-x)",
+        "merge(nli, nli-x, how=average)",
+        "merge(nli, r4, how=search, task=t-nli/en, steps=5)",
+    ],
 )
 def test_possible_compositions_pass(tasks: TaskRegistry, on: str) -> None:
     assert not whats(tasks, modules=MODULES, targets={"qa": {"task": "t-qa"}}, arms={"a": {"on": on}})
@@ -96,7 +110,7 @@ def test_possible_compositions_pass(tasks: TaskRegistry, on: str) -> None:
         ),
         ({"modules": MODULES, "retrieve": {"tasks": "t-nli"}}, "`t-nli` is no bitext task"),
         ({"modules": MODULES, "evaluate": {"tasks": "t-qa", "modules": "nli"}}, "`nli` has no head for `t-qa`"),
-        ({"modules": MODULES, "evaluate": {"tasks": "t-nli", "modules": "both"}}, "a merge has no heads"),
+        ({"modules": MODULES, "evaluate": {"tasks": "t-nli", "modules": "both"}}, "this merge has no heads"),
         ({"evaluate": {"tasks": "t-nli", "modules": "base"}}, "the bare base has no head"),
         ({"targets": {"q": {"task": "t-qa", "languages": ["fr"]}}, "arms": {"a": {}}}, "`t-qa` has no language `fr`"),
         (
