@@ -97,6 +97,12 @@ def run(
             for key, split in dev.items()
         }
 
+    latest: dict[str, float] = {}
+
+    def scored() -> float:
+        latest.update(dev_scores())
+        return _mean(latest.values())
+
     rate = settings.learning_rate or get_method(start.weights[start.trained].method.name).learning_rate
     result = fit(
         adapted,
@@ -107,14 +113,16 @@ def run(
         learning_rate=rate,
         seed=spec.seed,
         work=work,
-        score=lambda: _mean(dev_scores().values()),
+        score=scored,
         progress=progress,
     )
     if torch.equal(before, golden_outputs(adapted)):
         raise StageFailed(
             "training changed nothing", why="no gradient reached the module", fix="check method, sites and layers"
         )
-    scores = dev_scores()
+    # The last planned score is that of the state which is kept, unless training went back to a better one.
+    kept = settings.select == "last" and bool(latest) and "dev" in result.metrics[-1]
+    scores = latest if kept else dev_scores()
     module = write_module(
         directory,
         adapted,
