@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from adapterstilts.api.encoding import Encoding
 from adapterstilts.api.places import PathLike
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adapterstilts.retrieval.mining import Duplicates, Margin, Retrieval
+    from adapterstilts.retrieval.search import How
     from adapterstilts.retrieval.stored import Kind
 
-How = Literal["auto", "faiss", "one_pass"]
 BATCH = 256  # queries of a stream that are searched together
 
 
@@ -87,7 +87,7 @@ def mine(
         threshold, top: take pairs that score at least this, and at most so many.
         gold: true pairs (a file of source TAB target, or of score TAB source TAB target); gives the threshold: the
             lowest with ``precision`` percent of the judged pairs right, else that of the best F1.
-        how: ``faiss``, ``one_pass``, or what is fastest for these sizes; all exact.
+        how: ``faiss``, ``one_pass``, ``bf16``, ``gpu``, or what is fastest for these sizes; all exact.
         index: a FAISS factory string for approximate search instead; its recall is measured (facts).
         encoding: base, module, layer, pooling, kind, max_length, max_memory, store, say (`Encoding`).
 
@@ -168,17 +168,17 @@ def nearest_stream(
 
 def _search(x: Any, y: Any, k: int, how: How, index: str | None, limit: int | None) -> tuple[Any, dict[str, Any]]:
     """Neighbours both ways within the limit, and what is to be said of the search."""
-    from adapterstilts.retrieval.search import search
-
-    blocks = _blocks(limit, x, len(x), len(y), k)
     if index is None:
-        found = search(x, y, k, how, blocks=blocks)
+        from adapterstilts.retrieval.search import plan_search, search
+
+        way = plan_search(len(x), len(y), x.shape[1], how)
+        found = search(x, y, k, way, blocks=_blocks(limit, x, len(x), len(y), k))
         return found, {"how": found.how, "search_recall": 1.0}
     if how != "auto":
         raise RecipeError("--how and --index", why="an index is another way of searching", fix="leave one of them out")
     from adapterstilts.retrieval.approximate import search_approximate
 
-    near = search_approximate(x, y, k, index, room=_room(limit), blocks=blocks)
+    near = search_approximate(x, y, k, index, room=_room(limit), blocks=_blocks(limit, x, len(x), len(y), k))
     facts = {"how": index, "search_recall": near.recall, "back_search_recall": near.back_recall}
     return near.neighbours, facts | {"index_bytes": near.bytes}
 

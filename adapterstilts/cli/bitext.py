@@ -86,7 +86,13 @@ def encoder_options(kind: str) -> Callable[[Any], Any]:
     show_default=True,
     help="Equal lines: one pair for all, or lost as in LASER.",
 )
-@click.option("--how", type=click.Choice(["auto", "faiss", "one_pass"]), default="auto", show_default=True)
+@click.option(
+    "--how",
+    type=click.Choice(["auto", "faiss", "one_pass", "bf16", "gpu"]),
+    default="auto",
+    show_default=True,
+    help="Of searching; all exact, auto takes the fastest.",
+)
 @click.option("--index", metavar="FACTORY", help='Approximate: a FAISS factory string, "IVF256,Flat;nprobe=16".')
 @click.option("--numbers", is_flag=True, help="Line numbers (from 1) instead of sentences.")
 @encoder_options("fp16")

@@ -13,7 +13,8 @@ import numpy as np
 
 from adapterstilts.errors import BudgetError, DataError
 from adapterstilts.retrieval.budget import Blocks, forget, size
-from adapterstilts.retrieval.search import Indices, Neighbours, Similarities, Vectors, faiss_or_refuse, nearest, unit
+from adapterstilts.retrieval.neighbours import Indices, Neighbours, Similarities, Vectors, unit
+from adapterstilts.retrieval.search import faiss_or_refuse, nearest
 
 TRAIN_ROWS = 65_536  # an index is trained on a sample of at most this many vectors
 ASKED = 200  # queries whose neighbours are compared with the exact ones

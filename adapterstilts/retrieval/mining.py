@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterstilts.retrieval.search import Indices, Neighbours, Similarities
+from adapterstilts.retrieval.neighbours import Indices, Neighbours, Similarities
 
 Margin = Literal["ratio", "distance", "absolute"]
 Retrieval = Literal["max", "forward", "backward", "intersection"]

@@ -14,7 +14,8 @@ import numpy as np
 
 from adapterstilts.errors import DataError
 from adapterstilts.retrieval.mining import Duplicates, Margin, Pair, Retrieval, candidates, mine, unify
-from adapterstilts.retrieval.search import Indices, Vectors, center, search
+from adapterstilts.retrieval.neighbours import Indices, Vectors, center
+from adapterstilts.retrieval.search import How, search
 from adapterstilts.retrieval.threshold import Curve, above, f1_curve, pair_f1
 
 Variant = Literal["raw", "centred"]
@@ -64,7 +65,7 @@ class MiningSettings:
     margin: Margin = "ratio"
     retrieval: Retrieval = "max"
     duplicates: Duplicates = "drop"
-    how: Literal["auto", "faiss", "one_pass", "gpu"] = "auto"
+    how: How = "auto"
     device: str = "cpu"
 
 

@@ -20,7 +20,8 @@ from adapterstilts.retrieval.mining import (
     mine,
     unify,
 )
-from adapterstilts.retrieval.search import Neighbours, search, unit
+from adapterstilts.retrieval.neighbours import Neighbours, unit
+from adapterstilts.retrieval.search import search
 
 Matrix = list[list[float]]
 Ranking = list[list[int]]
@@ -85,7 +86,7 @@ def _everything() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("margin", "retrieval"), _everything())
 @pytest.mark.parametrize(("n", "m", "k"), [(60, 75, 4), (40, 40, 1), (3, 9, 4), (1, 1, 4), (1, 6, 2), (7, 1, 4)])
-@pytest.mark.parametrize("how", ["one_pass", "faiss"])
+@pytest.mark.parametrize("how", ["one_pass", "faiss", "bf16"])
 def test_random_vectors(margin: Margin, retrieval: Retrieval, n: int, m: int, k: int, how: str) -> None:
     rng = np.random.default_rng(n * m + k)
     x = unit(rng.normal(size=(n, 12)) + 1.0)

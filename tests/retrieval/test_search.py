@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from adapterstilts.errors import DataError, MissingDependency
+from adapterstilts.retrieval import choice, one_pass
 from adapterstilts.retrieval import search as room
 from adapterstilts.retrieval.budget import Blocks
-from adapterstilts.retrieval.search import Neighbours, both_directions, center, choose, nearest, search, unit
+from adapterstilts.retrieval.choice import choose, costs
+from adapterstilts.retrieval.neighbours import Neighbours, center, unit
+from adapterstilts.retrieval.one_pass import both_directions
+from adapterstilts.retrieval.search import nearest, search
 
 
 def _random(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
@@ -36,12 +40,13 @@ def _faiss(queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int) ->
 
 
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_TILE", (24, 40))
-    monkeypatch.setattr(room, "_BLOCKS", Blocks(queries=30, corpus=50, held=70))
+    monkeypatch.setattr(one_pass, "_TILE", (24, 40))
+    monkeypatch.setattr(one_pass, "Blocks", lambda: Blocks(held=70))
+    monkeypatch.setattr(room, "_BLOCKS", Blocks(queries=30, corpus=50))
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(200, 333, 4), (97, 51, 1), (64, 80, 10), (3, 500, 4), (1, 1, 4), (5, 2, 4)])
-@pytest.mark.parametrize("how", ["one_pass", "faiss"])
+@pytest.mark.parametrize("how", ["one_pass", "faiss", "bf16"])
 def test_all_ways_find_what_faiss_finds(n: int, m: int, k: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _small_blocks(monkeypatch)
     x, y = _random(n, 16, 1), 3 * _random(m, 16, 2) + 0.5
@@ -73,15 +78,16 @@ def test_both_directions_are_exact_under_ties(n: int, m: int, k: int, seed: int)
         assert all(len(set(row)) == len(row) for row in indices.tolist())
 
 
-def test_blocks_on_another_device_find_the_same() -> None:
-    x, y = unit(_random(300, 8, 1)), unit(_random(70, 8, 2))
+@pytest.mark.parametrize("m", [70, 72, 8])
+def test_blocks_on_another_device_find_the_same(m: int) -> None:
+    x, y = unit(_random(300, 8, 1)), unit(_random(m, 8, 2))
     similarities, indices = room._torch_block(x, y, 5, "cpu")
     expected, places = _faiss(x, y, 5)
     np.testing.assert_array_equal(indices, places)
     np.testing.assert_allclose(similarities, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("how", ["one_pass", "faiss"])
+@pytest.mark.parametrize("how", ["one_pass", "faiss", "bf16"])
 def test_the_callers_arrays_stay_as_they_are(how: str, tmp_path: Path) -> None:
     x = _random(40, 8)
     np.save(tmp_path / "x.npy", x.astype(np.float16))
@@ -130,19 +136,22 @@ def test_unusable_embeddings_are_refused(x: NDArray[Any], y: NDArray[Any], k: in
         both_directions(x, y, k)
     with pytest.raises(DataError, match=message):
         nearest(x, y, k)
+    with pytest.raises(DataError, match=message):
+        search(x, y, k, "bf16")
 
 
-def test_the_way_is_chosen_by_size_and_named() -> None:
+def test_the_way_is_chosen_by_size_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(search(_random(5, 4), _random(5, 4), 1), Neighbours)
     assert search(_random(5, 4), _random(5, 4), 1).how == "one_pass"
-    assert choose(50_000, 50_000, 1024, threads=2) == "one_pass"
-    assert choose(50_000, 50_000, 64, threads=2) == "faiss"
-    assert choose(50_000, 50_000, 1024, threads=32) == "faiss"
     assert choose(50, 50, 1024, device="cuda") == "gpu"
+    assert set(costs(64)) == {"faiss", "one_pass", "bf16"} and min(costs(64).values()) > 0
+    for way in ("faiss", "one_pass", "bf16"):
+        monkeypatch.setattr(choice, "costs", lambda dimensions, way=way: {**costs(dimensions), way: 0.0})
+        assert choose(50_000, 50_000, 64) == way
 
 
-def test_without_faiss_one_pass_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_faiss_the_others_remain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    assert choose(50_000, 50_000, 64) == "one_pass"
+    assert set(costs.__wrapped__(64)) == {"one_pass", "bf16"}
     with pytest.raises(MissingDependency, match="pip install faiss-cpu"):
         search(_random(5, 4), _random(5, 4), 1, "faiss")

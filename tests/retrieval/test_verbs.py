@@ -111,7 +111,7 @@ def test_duplicates_are_kept_or_dropped(folder: Path) -> None:
     assert {pair.source for pair in dropped} <= set(lines_of)
 
 
-@pytest.mark.parametrize(("how", "index"), [("faiss", None), ("one_pass", None), ("auto", "Flat")])
+@pytest.mark.parametrize(("how", "index"), [("faiss", None), ("one_pass", None), ("bf16", None), ("auto", "Flat")])
 def test_every_exact_way_mines_the_same(how: str, index: str | None, folder: Path) -> None:
     where = {"base": "lab/s0", "store": folder / "store", "layer": 3}
     plain = adapterstilts.mine(folder / "source.txt", folder / "target.txt", **where)
