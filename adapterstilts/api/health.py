@@ -18,6 +18,7 @@ from adapterstilts.store import Store
 
 Check = dict[str, Any]
 DISTRIBUTION = "adapterstilts"
+OPTIONAL = {"adapters": "only bottleneck methods need it"}  # extras that are looked at
 
 
 def doctor(
@@ -54,7 +55,11 @@ def requirements() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
         return {}
     found = map(Requirement, stated)
-    return {item.name: str(item.specifier) for item in found if item.marker is None or "extra" not in str(item.marker)}
+    return {
+        item.name: str(item.specifier)
+        for item in found
+        if item.name in OPTIONAL or item.marker is None or "extra" not in str(item.marker)
+    }
 
 
 def _packages() -> Iterator[Check]:
@@ -70,6 +75,9 @@ def _packages() -> Iterator[Check]:
         try:
             have = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
+            if name in OPTIONAL:
+                yield _check(name, f"absent: {OPTIONAL[name]}")
+                continue
             # faiss has several distributions of one module.
             optional = name.startswith("faiss") and _has_faiss()
             yield _check(name, "absent", "ok" if optional else "error", None if optional else f"pip install {name}")

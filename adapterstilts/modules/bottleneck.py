@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterstilts.errors import MissingDependency, RecipeError, StoreError
+from adapterstilts.errors import RecipeError, StoreError
+from adapterstilts.modules.methods import require_library
 from adapterstilts.settings import MethodSettings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter.safetensors"
@@ -29,13 +30,10 @@ def prepare(model: nn.Module) -> None:
     Raises:
         MissingDependency: the adapters package is absent.
     """
-    try:
-        import adapters
-    except ImportError as error:
-        raise MissingDependency(
-            "bottleneck methods need the package `adapters`", why=str(error), fix="pip install adapters"
-        ) from error
+    require_library("bottleneck")
     import logging
+
+    import adapters
 
     # Its warning "none are activated" fires while modules are being added, before we activate them.
     logging.getLogger("adapters").setLevel(logging.ERROR)

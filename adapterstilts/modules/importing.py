@@ -18,7 +18,7 @@ from torch import Tensor
 from adapterstilts.errors import DataError
 from adapterstilts.modules import bottleneck, delta
 from adapterstilts.modules.attach import LeafWeights
-from adapterstilts.modules.methods import METHODS, SITES, resolve
+from adapterstilts.modules.methods import METHODS, SITES, require_library, resolve
 from adapterstilts.settings import MethodSettings
 
 WRAPPERS = ("base_model.model.", "roberta.")  # of peft, and of a model with a head
@@ -89,6 +89,7 @@ def import_adapterhub(directory: Path) -> Imported:
     Raises:
         DataError: no such directory, a pickle, or a configuration that none of the methods is.
     """
+    require_library("bottleneck")
     from adapters import AdapterConfig
 
     plain, stored = _open(directory, bottleneck.CONFIG, bottleneck.WEIGHTS, "pytorch_adapter.bin")

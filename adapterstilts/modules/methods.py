@@ -7,11 +7,12 @@ adds small networks behind a sublayer (adapters). A new method is one row here w
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from adapterstilts.errors import RecipeError
+from adapterstilts.errors import MissingDependency, RecipeError
 from adapterstilts.settings import MethodSettings
 
 Family = Literal["delta", "bottleneck"]
@@ -130,6 +131,14 @@ def get_method(name: str) -> Method:
     near = difflib.get_close_matches(name, METHODS, n=1)
     hint = f"did you mean `{near[0]}`?" if near else "adapterstilts ls methods"
     raise RecipeError(f"unknown method `{name}`", why=f"the methods are {', '.join(METHODS)}", fix=hint)
+
+
+def require_library(family: Family) -> None:
+    """Raise MissingDependency when the library of a family is not installed; nothing is imported."""
+    if family == "bottleneck" and importlib.util.find_spec("adapters") is None:
+        why = "it is an extra, for it pins transformers 4.57; weight deltas need it not"
+        fix = "pip install 'adapterstilts[bottlenecks]'"
+        raise MissingDependency("bottleneck methods need the package `adapters`", why=why, fix=fix)
 
 
 def resolve(settings: MethodSettings) -> MethodSettings:

@@ -19,7 +19,7 @@ from adapterstilts.modules.composition import (
     map_leaves,
     simplify,
 )
-from adapterstilts.modules.methods import get_method, resolve
+from adapterstilts.modules.methods import get_method, require_library, resolve
 from adapterstilts.plan.bases import base_refs
 from adapterstilts.plan.data import Data
 from adapterstilts.plan.graph import Cell, Plan, in_order, make_stage
@@ -146,6 +146,8 @@ class _World:
         facts: Facts,
         label: str,
     ) -> str:
+        for family in facts.families:
+            require_library(family)
         parents = self.data.trained_on(self.base, list(mix.values()), bool(settings.evaluate))
         start = self.module(entry.continue_) if entry.continue_ else None
         below = self._bound(entry.on, parents)
