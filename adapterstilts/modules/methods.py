@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -135,7 +136,9 @@ def get_method(name: str) -> Method:
 
 def require_library(family: Family) -> None:
     """Raise MissingDependency when the library of a family is not installed; nothing is imported."""
-    if family == "bottleneck" and importlib.util.find_spec("adapters") is None:
+    if family != "bottleneck" or sys.modules.get("adapters") is not None:
+        return  # once it is imported it has no spec
+    if importlib.util.find_spec("adapters") is None:
         why = "it is an extra, for it pins transformers 4.57; weight deltas need it not"
         fix = "pip install 'adapterstilts[bottlenecks]'"
         raise MissingDependency("bottleneck methods need the package `adapters`", why=why, fix=fix)
