@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Literal
 
 import numpy as np
@@ -65,8 +65,7 @@ def margin_scores(neighbours: Neighbours, margin: Margin = "ratio") -> tuple[Sco
 
     Where a ratio is undefined (0/0: vectors without length) the score is -inf, so the pair is never mined.
     """
-    source_means = neighbours.similarities.mean(axis=1, dtype=np.float64)
-    target_means = neighbours.back_similarities.mean(axis=1, dtype=np.float64)
+    source_means, target_means = _means(neighbours.similarities), _means(neighbours.back_similarities)
 
     def score(similarities: Similarities, own: Scores, others: Scores) -> Scores:
         cosines = similarities.astype(np.float64)
@@ -76,12 +75,22 @@ def margin_scores(neighbours: Neighbours, margin: Margin = "ratio") -> tuple[Sco
         if margin == "distance":
             return cosines - around
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = cosines / around
-        return np.where(np.isnan(ratios), -np.inf, ratios)
+            np.divide(cosines, around, out=cosines)
+        cosines[np.isnan(cosines)] = -np.inf
+        return cosines
 
     forward = score(neighbours.similarities, source_means, target_means[neighbours.indices])
     backward = score(neighbours.back_similarities, target_means, source_means[neighbours.back_indices])
     return forward, backward
+
+
+def _means(similarities: Similarities) -> Scores:
+    # Column by column: rows are short, and NumPy's sum along them takes several times as long.
+    total: Scores = np.zeros(len(similarities))
+    for column in similarities.T:
+        total += column
+    total /= similarities.shape[1]
+    return total
 
 
 def mine(
@@ -108,10 +117,20 @@ def mine(
     source = np.concatenate((sources, best_sources))
     target = np.concatenate((best_targets, targets))
     scores = np.concatenate((best_scores, back_scores))
-    order = np.argsort(-scores, kind="stable")
+    order = _falling(scores)
     order = order[_one_to_one(source[order], target[order], len(sources), len(targets))]
     order = order[scores[order] > minimum]
     return Mined(source[order], target[order], scores[order])
+
+
+def _falling(scores: Scores) -> Indices:
+    """The stable order of falling scores: a fast unstable one, then the places of equal scores put in order."""
+    order = np.argsort(-scores)
+    ranked = scores[order]
+    rank = np.cumsum(np.concatenate(([False], ranked[1:] != ranked[:-1]))[: len(order)])
+    keys = rank * len(order) + order
+    keys.sort()
+    return np.asarray(keys % max(1, len(order)))
 
 
 def _one_to_one(source: Indices, target: Indices, n: int, m: int) -> NDArray[np.bool_]:
@@ -140,13 +159,12 @@ def _one_to_one(source: Indices, target: Indices, n: int, m: int) -> NDArray[np.
 
 def candidates(mined: Mined, source: Lines, target: Lines) -> dict[Pair, float]:
     """Scores of the mined pairs by (source id, target id); pairs of sentences without an id are left out."""
-    rows = mined.source.tolist(), mined.target.tolist()
     scores = mined.scores.tolist()
+    sides = [
+        [lines.ids[row] for row in rows.tolist()] for lines, rows in ((source, mined.source), (target, mined.target))
+    ]
     # No sentence has the id of another, so no pair of ids comes twice.
-    if all(set(map(len, side.ids)) == {1} for side in (source, target)):
-        first, second = ([name for (name,) in side.ids] for side in (source, target))
-        pairs = zip(map(first.__getitem__, rows[0]), map(second.__getitem__, rows[1]), strict=True)
-        return dict(zip(pairs, scores, strict=True))
-    return {
-        pair: score for i, j, score in zip(*rows, scores, strict=True) for pair in product(source.ids[i], target.ids[j])
-    }
+    first, second = (list(chain.from_iterable(names)) for names in sides)
+    if len(first) == len(second) == len(scores) and all(sides[0]) and all(sides[1]):  # one id each
+        return dict(zip(zip(first, second, strict=True), scores, strict=True))
+    return {pair: score for one, two, score in zip(*sides, scores, strict=True) for pair in product(one, two)}

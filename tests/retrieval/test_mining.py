@@ -14,6 +14,7 @@ from adapterstilts.retrieval.mining import (
     Margin,
     Mined,
     Retrieval,
+    _falling,
     _one_to_one,
     candidates,
     margin_scores,
@@ -201,3 +202,9 @@ def test_one_to_one_on_a_long_chain(step: int) -> None:
     source, target = np.repeat(np.arange(50), 2)[1:][::step], np.repeat(np.arange(50), 2)[:-1][::step]
     kept = _one_to_one(source, target, 50, 50)
     assert kept.tolist() == [place % 2 == 0 for place in range(99)]
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.5, math.inf, -math.inf, 1e-300])))
+def test_falling_order_is_stable(scores: list[float]) -> None:
+    expected = sorted(range(len(scores)), key=lambda place: -scores[place])
+    assert _falling(np.array(scores, np.float64)).tolist() == expected
