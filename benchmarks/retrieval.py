@@ -21,9 +21,6 @@ import importlib.metadata
 import json
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,10 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float32]
-K = 4
+from retrieval_memory import Floats, K, memory_row, search, search_faiss, vectors
 
 
 @dataclass(frozen=True)
@@ -113,39 +107,6 @@ def encode_ours(base: Any, rows: Sequence[list[int]]) -> Floats:
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     arrays = Arrays(ids, offsets, np.arange(len(rows) + 1, dtype=np.int64), {})
     return embed(Adapted(base, {}, None), arrays, [base.layers])[0]
-
-
-def vectors(count: int, dimensions: int) -> tuple[Floats, Floats]:
-    """Anisotropic embeddings: a common direction, and one in ten rows has a noisy translation."""
-    rng = np.random.default_rng(count)
-    common = rng.normal(size=dimensions)
-    x, y = (rng.normal(size=(count, dimensions)) + 2 * common for _ in range(2))
-    pairs = rng.permutation(count)[: count // 10]
-    y[pairs] = x[pairs] + 0.8 * rng.normal(size=(len(pairs), dimensions))
-    return x.astype(np.float32), y.astype(np.float32)
-
-
-def search_faiss(x: Floats, y: Floats, in_place: bool = False) -> tuple[Any, ...]:
-    """As LASER and XTREME: normalised (in place, where the vectors are not needed again), one flat index a side."""
-    import faiss
-
-    faiss.omp_set_num_threads(1)
-    x, y = (x, y) if in_place else (x.copy(), y.copy())
-    faiss.normalize_L2(x)
-    faiss.normalize_L2(y)
-    found: list[Any] = []
-    for queries, corpus in ((x, y), (y, x)):
-        index = faiss.IndexFlatIP(corpus.shape[1])
-        index.add(corpus)
-        found += index.search(queries, K)
-        del index
-    return tuple(found)
-
-
-def search_ours(x: Any, y: Any) -> Any:
-    from adapterstilts.retrieval.search import search
-
-    return search(x, y, K, threads=1)
 
 
 def mine_loop(x: Floats, y: Floats, found: Any, gold: set[tuple[str, str]]) -> tuple[dict[Any, float], float]:
@@ -242,16 +203,20 @@ def search_rows(size: Size) -> list[dict[str, Any]]:
     made = []
     for count in size.vectors:
         x, y = vectors(count, size.dimensions)
-        row, found, plain = paired(lambda x=x, y=y: search_ours(x, y), lambda x=x, y=y: search_faiss(x, y), size.rounds)
-        recall = same(found, plain)
-        made.append(
-            {"what": f"search, exact ({found.how})", "against": "FAISS IndexFlatIP, both directions", "n": count}
-            | {"equal": f"recall@{K} {recall:.6f}", "target": 1.7, **row}
-        )
+        chosen = search(x, y).how
+        for how in dict.fromkeys((chosen, "one_pass", "bf16")):
+            row, found, plain = paired(
+                lambda x=x, y=y, how=how: search(x, y, how), lambda x=x, y=y: search_faiss(x, y), size.rounds
+            )
+            what = f"search, exact, {how}" + (" (chosen)" if how == chosen else "")
+            made.append(
+                {"what": what, "against": "FAISS IndexFlatIP, both directions", "n": count}
+                | {"equal": f"recall@{K} {same(found, plain):.6f}", "target": 1.7 if how == chosen else None, **row}
+            )
         gold = {(str(i), str(i)) for i in range(count)}
         gold = set(sorted(gold)[: count // 10])
         lines = Lines(np.arange(count), tuple((str(i),) for i in range(count)))
-        from adapterstilts.retrieval.search import unit
+        from adapterstilts.retrieval.neighbours import unit
 
         ux, uy = unit(x), unit(y)
         row, (ours, mark), (theirs, other) = paired(
@@ -275,68 +240,35 @@ def search_rows(size: Size) -> list[dict[str, Any]]:
     return made
 
 
-def memory_row(size: Size) -> dict[str, Any]:
-    """Peak resident memory above that of the imported libraries, each way in its own process."""
-    count = size.vectors[1]
-    with tempfile.TemporaryDirectory() as folder:
-        for name, array in zip("xy", vectors(count, size.dimensions), strict=True):
-            np.save(Path(folder, f"{name}.npy"), array)
-        peaks = {}
-        for way in ("ours", "theirs"):
-            done = subprocess.run(
-                [sys.executable, __file__, "--memory", way, folder], check=True, capture_output=True, text=True
-            )
-            peaks[way] = json.loads(done.stdout)
-        pairs = zip(*(np.load(Path(folder, f"{way}.npy")).tolist() for way in peaks), strict=True)
-        recall = sum(len(set(a) & set(b)) for a, b in pairs) / (2 * count * K)
-    ours, theirs = (peaks[way]["above"] / 2**20 for way in ("ours", "theirs"))
-    return {
-        "what": "peak memory of the search, MiB",
-        "against": "FAISS IndexFlatIP, both directions",
-        "n": count,
-        "equal": f"recall@{K} {recall:.6f}; whole process {peaks['ours']['peak'] / 2**20:.0f} "
-        f"against {peaks['theirs']['peak'] / 2**20:.0f}",
-        "target": 4.0,
-        "ours": ours,
-        "ours_range": [ours, ours],
-        "theirs": theirs,
-        "theirs_range": [theirs, theirs],
-        "times_faster": theirs / ours,
-    }
+def gpu_rows(size: Size) -> list[dict[str, Any]]:
+    """Where there is a GPU: the share of its measured bf16 matrix rate that the whole search reaches, target a half."""
+    import torch
 
-
-def memory(way: str, folder: Path) -> None:
-    """One way in this process; prints its peak."""
-    import faiss
-
-    import adapterstilts.retrieval.search  # noqa: F401
-
-    faiss.omp_set_num_threads(1)
-    from adapterstilts.retrieval.budget import resident
-
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is none of the search
-    before = resident()
-    mode: Any = "r" if way == "ours" else None
-    x, y = (np.load(folder / f"{name}.npy", mmap_mode=mode) for name in "xy")
-    if way == "ours":
-        found = search_ours(x, y)
-        neighbours = found.indices, found.back_indices
-    else:
-        plain = search_faiss(x, y, in_place=True)
-        neighbours = plain[1], plain[3]
-    print(json.dumps({"above": _peak() - before, "peak": _peak()}))
-    np.save(folder / f"{way}.npy", np.concatenate(neighbours))
-
-
-def _peak() -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    if not torch.cuda.is_available():
+        return []
+    count = 20 * size.vectors[1]
+    x, y = vectors(count, size.dimensions)
+    a = torch.randn(8192, size.dimensions, device="cuda", dtype=torch.bfloat16)
+    search(x[:1000], y[:1000], "gpu")
+    rates = []
+    for work, flop in (
+        (lambda: [a @ a.T for _ in range(50)], 50 * 2 * 8192**2 * size.dimensions),
+        (lambda: search(x, y, "gpu"), 2 * count**2 * size.dimensions),
+    ):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        rates.append(flop / (time.perf_counter() - start))
+    row = {"what": "search on the GPU, TFLOP/s", "against": "its bf16 product alone", "n": count, "target": 0.5}
+    row |= {"ours": rates[1] / 1e12, "theirs": rates[0] / 1e12, "times_faster": rates[1] / rates[0], "equal": ""}
+    return [row | {f"{name}_range": [row[name]] * 2 for name in ("ours", "theirs")}]
 
 
 def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Seconds for larger n by n^2 (search) or n (mining), and how far the first size was off about the second."""
     made = []
-    for what, power in (("search, exact", 2), ("mining", 1)):
+    for what, power in (("search, exact, one_pass", 2), ("search, exact, bf16", 2), ("mining", 1)):
         first, second = (row for row in rows if row["what"].startswith(what))
         for way in ("ours", "theirs"):
             step = (second["n"] / first["n"]) ** power
@@ -367,13 +299,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--out", type=Path, help="JSON of the run")
-    parser.add_argument("--memory", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.memory:
-        memory(options.memory[0], Path(options.memory[1]))
-        return
     size = SIZES[options.size]
-    rows = [*encoding_rows(size), *search_rows(size), memory_row(size)]
+    rows = [*encoding_rows(size), *search_rows(size), memory_row(size.vectors[1], size.dimensions), *gpu_rows(size)]
     for row in rows:
         row["met"] = None if row["target"] is None else bool(row["times_faster"] >= row["target"])
     packages = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "faiss-cpu", "transformers")}
