@@ -19,12 +19,27 @@ def _number(value: Any) -> Any:
 
 
 Float = Annotated[float, BeforeValidator(_number)]
+Precision = Literal["fp32", "bf16", "int8", "nf4", "int8-dynamic"]  # of a frozen base; what is trained on it is fp32
 
 
 class Settings(BaseModel):
     """Frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineSettings(Settings):
+    """How stages compute: memory and speed. Nothing here is part of a hash (docs/engine.md: how exact each one is)."""
+
+    packed: bool = Field(True, description="run tokens unpadded")
+    tokens: int = Field(4096, gt=0, description="token budget of a micro-batch")
+    compact: bool = Field(True, description="hold only the embedding rows of subwords that occur in the stage's data")
+    recompute: int = Field(0, ge=0, description="layers in a segment whose activations are computed again; 0: all kept")
+    first_only: bool = Field(True, description="in the last layer, only <s> where the head reads nothing else")
+    embeddings: Literal["device", "cpu"] = Field("device", description="where the word embeddings lie")
+    attention: Literal["auto", "grouped", "padded", "varlen"] = Field("auto", description="of unpadded rows")
+    cache: Float = Field(0.0, ge=0, description="GB on disk for what lies below the lowest module; 0: computed anew")
+    allocator: Literal["default", "lean"] = Field("default", description="lean: less memory lost to fragmentation")
 
 
 class MixSettings(Settings):
@@ -45,7 +60,6 @@ class TrainSettings(Settings):
     epochs: Float | None = Field(None, gt=0, description="passes over the (limited) training data; steps wins")
     steps: int | None = Field(None, gt=0, description="updates; default 3 epochs")
     batch: int = Field(32, gt=0, description="examples in one update")
-    tokens: int = Field(4096, gt=0, description="token budget of a micro-batch; memory, never the result")
     learning_rate: Float | None = Field(None, gt=0)
     head_learning_rate: Float | None = Field(None, gt=0, description="default: the module's")
     warmup: Float = Field(0.1, ge=0, le=1, description="share of the steps")
@@ -58,9 +72,14 @@ class TrainSettings(Settings):
     select: Literal["best", "last"] = "last"
     dev_limit: int = Field(500, gt=0, description="development examples scored per task")
     checkpoints: int = Field(4, ge=0, description="resumable checkpoints written on the way")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen base; modules stay fp32")
-    packed: bool = Field(True, description="run tokens unpadded")
+    precision: Precision = Field("fp32", description="of the frozen base; modules stay fp32")
     mix: MixSettings = MixSettings()
+
+    @model_validator(mode="after")
+    def _gradients_flow(self) -> TrainSettings:
+        if self.precision == "int8-dynamic":
+            raise ValueError("int8-dynamic lets no gradient through and says nothing; train in int8 or nf4 instead")
+        return self
 
     @model_validator(mode="after")
     def _selection_needs_scores(self) -> TrainSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.api.places import DEFAULT_BASE, PathLike, absolute, module_base, open_store, open_tasks
@@ -40,7 +40,10 @@ class Made:
 
 @dataclass(frozen=True)
 class Where:
-    """What all verbs share: store, data root, further tasks, who listens, how many stages at a time."""
+    """What all verbs share: store, data root, further tasks, who listens, how many stages at a time, and how they run.
+
+    ``engine``: memory and speed (`settings.EngineSettings`), such as {"tokens": 1024}.
+    """
 
     store: PathLike | Store | None = None
     data: PathLike | Mapping[str, Any] | None = None
@@ -48,6 +51,7 @@ class Where:
     jobs: Jobs = 1
     on_event: Callable[[Event], None] | None = None
     command: str = ""
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     def opened(self) -> Store:
         return open_store(self.store)
@@ -56,7 +60,8 @@ class Where:
         """The plan of a recipe given as plain data; modules get their names without a prefix."""
         data = dict(self.data) if isinstance(self.data, Mapping) else None if self.data is None else str(self.data)
         tasks = open_tasks(self.task_files)
-        recipe = from_plain({**plain, **({} if data is None else {"data": data})})
+        engine = {**plain.get("engine", {}), **self.engine}
+        recipe = from_plain({**plain, **({} if data is None else {"data": data}), "engine": engine})
         return plan_recipe(recipe, store=self.opened(), task_files=tasks, prefix="", command=self.command)
 
     def run(self, plain: Mapping[str, Any]) -> Run:
@@ -89,14 +94,16 @@ def train_plain(
     made = name or "+".join([*used, *(item.replace("/", "-") for item in items)])
     if made in used:
         raise RecipeError(f"`{made}` is the name of a module that the new one needs", fix="--name another")
+    own = dict(settings or {})
+    engine = own.pop("engine", {})
     entry: dict[str, Any] = {"train": items}
     entry |= {} if limit is None else {"limit": limit}
-    entry |= {"settings": dict(settings)} if settings else {}
+    entry |= {"settings": own} if own else {}
     entry |= {} if method is None else {"method": method}
     entry |= {"continue": continue_from} if continue_from else {}
     entry |= {"on": format_tree(tree)} if tree != BASE else {}
     plain = _plain(made, used, base, store)
-    plain["seeds"] = [seed]
+    plain |= {"seeds": [seed], "engine": engine}
     plain["modules"] = {**{module: {"use": module} for module in used}, made: entry}
     return made, plain
 
@@ -197,7 +204,7 @@ def train(
         continue_from: a module whose copy training goes on from.
         limit: training examples of each task.
         settings: training settings (`settings.TrainSettings`), such as {"epochs": 1}.
-        where: store, data, task_files, jobs, on_event (`Where`).
+        where: store, data, task_files, jobs, on_event, engine (`Where`).
 
     Raises:
         AdapterstiltsError: a wrong argument, missing data, or what made a stage fail.

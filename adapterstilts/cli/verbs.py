@@ -76,7 +76,7 @@ def training(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--learning-rate", type=float, help="Default: that of the method."),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option(
-            "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any other training setting; repeatable."
+            "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any other training setting, or engine.KEY=VALUE."
         ),
         jobs_option,
     ]

@@ -43,6 +43,23 @@ class Batch:
     def __len__(self) -> int:
         return len(self.examples) - 1
 
+    def in_order(self) -> tuple[Tensor, Tensor]:
+        """(starts, lengths) of the rows in the order in which their tokens lie."""
+        order = torch.argsort(self.starts)
+        return self.starts[order], self.lengths[order]
+
+    def firsts(self) -> Batch:
+        """The rows' first tokens as rows of one token, in the rows' own order; token fields lose their meaning."""
+        count = len(self.starts)
+        return replace(
+            self,
+            ids=self.ids[self.starts],
+            positions=self.positions[self.starts],
+            starts=torch.arange(count, device=self.ids.device),
+            lengths=torch.ones_like(self.lengths),
+            groups=((0, count, 1),),
+        )
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
         moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "starts", "lengths", "examples")}

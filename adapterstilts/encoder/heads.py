@@ -19,7 +19,9 @@ IGNORE = -100
 
 
 class Head(Protocol):
-    """What training and prediction need of a head."""
+    """What training and prediction need of a head. ``reads_first``: of each row it reads the state of <s> alone."""
+
+    reads_first: bool
 
     def __call__(self, hidden: Tensor, batch: Batch) -> Tensor: ...
 
@@ -51,6 +53,7 @@ class PooledHead(nn.Module):
     def __init__(self, width: int, labels: int, *, pool: str = "cls", dropout: float = 0.0) -> None:
         super().__init__()
         self.pool = pool
+        self.reads_first = pool == "cls"
         self.dense = nn.Linear(width * (2 if pool == "cls_mean" else 1), width)
         self.out = nn.Linear(width, labels)
         self.dropout = nn.Dropout(dropout)
@@ -86,6 +89,8 @@ class ChoiceHead(PooledHead):
 
 class TokenHead(nn.Module):
     """Tagging: dropout and a linear layer on each token; loss on first subwords."""
+
+    reads_first = False
 
     def __init__(self, width: int, labels: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -133,6 +138,8 @@ class SpanHead(TokenHead):
 
 class MaskedHead(nn.Module):
     """Masked language modelling through the base's own vocabulary head; logits on masked positions only."""
+
+    reads_first = False
 
     def __init__(self, vocabulary: nn.Module) -> None:
         super().__init__()

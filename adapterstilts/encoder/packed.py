@@ -1,8 +1,8 @@
 """Unpadded execution of a library's encoder, without touching its classes.
 
 The encoder runs on one sequence of all tokens, shape (1, T, d). Linear layers and norms are indifferent to that;
-attention is intercepted and computed group by group of equally long rows. If attention ever took another way
-(eager, output_attentions), rows would silently see each other: so interceptions are counted and must equal the layers.
+attention is intercepted and computed inside each row (attention.py). If attention ever took another way (eager,
+output_attentions), rows would silently see each other: so interceptions are counted and must equal the layers.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from adapterstilts.encoder.attention import WAYS, choose
 from adapterstilts.encoder.batch import Batch
 from adapterstilts.errors import StageFailed
 
 
 class PackedAttention(TorchFunctionMode):
-    """Inside this context, scaled dot-product attention stays inside each row of the batch."""
+    """Inside this context, scaled dot-product attention stays inside each row of the batch.
 
-    def __init__(self, batch: Batch) -> None:
+    Args:
+        way: of attention.py; ``auto`` takes that of its rules. The one taken is in ``taken`` afterwards.
+    """
+
+    def __init__(self, batch: Batch, way: str = "auto") -> None:
         super().__init__()
-        self.groups = batch.groups
-        self.total = len(batch.ids)
+        self.batch, self.way = batch, way
         self.calls = 0
+        self.taken = ""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -36,27 +40,29 @@ class PackedAttention(TorchFunctionMode):
             return self._attend(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **options: Any) -> Tensor:
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **options: Any,
+    ) -> Tensor:
         """query, key, value (1, heads, T, d_head) -> (1, heads, T, d_head)."""
-        if query.shape[0] != 1 or query.shape[2] != self.total or key.shape[2] != self.total:
+        total = len(self.batch.ids)
+        if query.shape[0] != 1 or query.shape[2] != total or key.shape[2] != total:
             raise StageFailed(
                 "attention of an unexpected shape in unpadded execution",
-                why=f"{tuple(query.shape)} for {self.total} tokens: a method adds or repeats sequences",
-                fix="set train.packed: false",
+                why=f"{tuple(query.shape)} for {total} tokens: a method adds or repeats sequences",
+                fix="set engine.packed: false",
             )
-        options["is_causal"] = False
-        sizes = [rows * length for _, rows, length in self.groups]
-        # Split, not slices: the gradient of a split is one concatenation, that of each slice a full tensor of zeros.
-        parts = []
-        for (_, rows, length), *cut in zip(
-            self.groups, *(torch.split(t[0].transpose(0, 1), sizes) for t in (query, key, value)), strict=True
-        ):
-            q, k, v = (part.unflatten(0, (rows, length)).transpose(1, 2) for part in cut)
-            # The bare function: inside the mode it would be intercepted again.
-            with torch._C.DisableTorchFunction():
-                part = functional.scaled_dot_product_attention(q, k, v, **options)
-            parts.append(part.transpose(1, 2).flatten(0, 1))
-        return torch.cat(parts).transpose(0, 1).unsqueeze(0)
+        own = choose(query.device, query.dtype, dropout_p, len(self.batch.groups))
+        self.taken = own if self.way == "auto" else self.way
+        q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+        mixed = WAYS[self.taken](q, k, v, self.batch, dropout_p=dropout_p, **options)
+        return mixed.transpose(0, 1)[None]
 
     def check(self, layers: int) -> None:
         """Refuse the result when any layer's attention was not intercepted exactly once."""
@@ -64,5 +70,5 @@ class PackedAttention(TorchFunctionMode):
             raise StageFailed(
                 f"{self.calls} attentions were intercepted in {layers} layers",
                 why="another attention implementation ran, so packed rows would see each other",
-                fix="load the base with attn_implementation='sdpa', or set train.packed: false",
+                fix="load the base with attn_implementation='sdpa', or set engine.packed: false",
             )

@@ -23,8 +23,6 @@ def outputs(
     *,
     masking: Masking | None = None,
     limit: int | None = None,
-    tokens: int = 4096,
-    packed: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[list[NDArray[np.float32]]]:
     """The logits of each example's rows, as formats decode them, examples in their own order.
@@ -33,9 +31,7 @@ def outputs(
         arrays: tokenised arrays (data/arrays.py).
         masking: of masked_lm; which words are hidden depends on their place in the data alone.
         limit: only the first examples.
-        tokens: budget of one forward pass.
     """
-    encode = adapted.encoder(packed)
     adapted.train_mode(False)
     head.eval()
     count = min(limit or len(arrays), len(arrays))
@@ -43,7 +39,7 @@ def outputs(
     for begin in range(0, count, CHUNK):
         indices = np.arange(begin, min(begin + CHUNK, count))
         chunk: dict[int, list[NDArray[np.float32]]] = {}
-        for part in by_length(lengths[indices], tokens):
+        for part in by_length(lengths[indices], adapted.engine.tokens):
             batch = collate(
                 arrays.ids, arrays.rows, arrays.examples, arrays.fields, indices[part], pad_id=adapted.base.pad_id
             )
@@ -51,7 +47,7 @@ def outputs(
                 batch = masking.apply(batch, np.random.default_rng([0, int(indices[part].min())]))
             batch = batch.to(adapted.model.device)
             with torch.no_grad():
-                rows = [row.float().cpu().numpy() for row in head.outputs(head(encode(batch), batch), batch)]
+                rows = [row.float().cpu().numpy() for row in head.outputs(adapted.logits(head, batch), batch)]
             for place, example in enumerate(indices[part]):
                 chunk[int(example)] = rows[int(batch.examples[place]) : int(batch.examples[place + 1])]
             if progress is not None:

@@ -35,7 +35,6 @@ def score(
     *,
     language: str,
     limit: int | None = None,
-    packed: bool = True,
     write: Callable[[dict[str, Any]], object] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Scored:
@@ -49,7 +48,7 @@ def score(
     metric = METRICS[task.metric]
     state = metric.start(language)
     masking = make_masking(prepared, adapted)
-    streamed = outputs(adapted, head, prepared.arrays, masking=masking, limit=limit, packed=packed, progress=progress)
+    streamed = outputs(adapted, head, prepared.arrays, masking=masking, limit=limit, progress=progress)
     for index, (logits, example) in enumerate(zip(streamed, prepared.examples(), strict=False)):
         prediction = format.decode(logits, prepared.view(index), example, task)
         gold = format.gold(example, task)
@@ -63,5 +62,5 @@ def make_masking(prepared: Prepared, adapted: Adapted) -> Masking | None:
     """How words of a masked_lm task are hidden; None for other formats."""
     if prepared.task.format != "masked_lm":
         return None
-    vocabulary = adapted.model.get_input_embeddings().num_embeddings
+    vocabulary = adapted.base.vocabulary
     return Masking(prepared.facts["mask_id"], vocabulary)

@@ -25,10 +25,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapterstilts.encoder.base import Precision, device
+from adapterstilts.encoder.base import Base, device
 from adapterstilts.encoder.batch import Batch, collate
+from adapterstilts.encoder.vocabulary import golden_ids
 from adapterstilts.errors import StoreError
-from adapterstilts.modules.attach import Adapted, LeafWeights, fusion_key, fusions
+from adapterstilts.modules.attach import DEFAULT_ENGINE, Adapted, LeafWeights, fusion_key, fusions
 from adapterstilts.modules.composition import (
     Leaf,
     Tree,
@@ -41,11 +42,10 @@ from adapterstilts.modules.composition import (
     simplify,
 )
 from adapterstilts.modules.methods import get_method
-from adapterstilts.settings import MethodSettings
+from adapterstilts.settings import EngineSettings, MethodSettings, Precision
 
 # Relative distance between stored and recomputed outputs; another device rounds bf16 differently.
 GOLDEN_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
-PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def write_module(
         "heads": {name: description for name, (description, _) in heads.items()},
         "base": base,
         "tokenizer": tokenizer,
-        "precision": PRECISION[adapted.model.dtype],
+        "precision": adapted.base.precision,
         **({} if filling is None else {"slots": {"language": format_tree(filling)}}),
     }
     (directory / "module.json").write_text(json.dumps(plain, indent=2))
@@ -227,8 +227,12 @@ def link_tree(source: Path, target: Path) -> None:
         shutil.copytree(source, target, copy_function=link)
 
 
-def load_adapted(base: Any, module: Module, others: Iterable[Module] = ()) -> Adapted:
+def load_adapted(
+    base: Base, module: Module, others: Iterable[Module] = (), *, engine: EngineSettings = DEFAULT_ENGINE
+) -> Adapted:
     """A module on its base, ready to encode, its outputs compared with those it was stored with.
+
+    On a base in another precision than that of its training they differ, and are not compared.
 
     Args:
         others: modules that are attached with it, to be activated later.
@@ -237,8 +241,9 @@ def load_adapted(base: Any, module: Module, others: Iterable[Module] = ()) -> Ad
         StoreError: the outputs differ (another library version, an altered file).
     """
     weights = {name: leaf for one in (module, *others) for name, leaf in one.weights().items()}
-    adapted = Adapted(base, weights, module.bound(), fusion=module.fusion())
-    check_golden(adapted, module.directory)
+    adapted = Adapted(base, weights, module.bound(), fusion=module.fusion(), engine=engine)
+    if base.precision == module.precision:
+        check_golden(adapted, module.directory)
     adapted.to(device())
     return adapted
 
@@ -268,8 +273,7 @@ def golden_outputs(adapted: Adapted) -> Tensor:
 
 
 def _golden_batch(adapted: Adapted) -> Batch:
-    count = adapted.model.get_input_embeddings().num_embeddings
-    ids = (np.arange(24, dtype=np.int64) * 7919 % (count - 5) + 4).astype(np.int32)
+    ids = golden_ids(adapted.base.vocabulary).astype(np.int32)
     return collate(ids, np.array([0, 9, 24]), np.array([0, 1, 2]), {}, [0, 1], pad_id=adapted.base.pad_id)
 
 

@@ -33,8 +33,9 @@ from adapterstilts.modules.execution import Execution
 from adapterstilts.modules.fusion import Gate, GateFusion, start_attention
 from adapterstilts.modules.kinds import KINDS
 from adapterstilts.modules.methods import fuse_problem, get_method, stack_problem
-from adapterstilts.settings import MethodSettings
+from adapterstilts.settings import EngineSettings, MethodSettings
 
+DEFAULT_ENGINE = EngineSettings()
 LIBRARY: Mapping[str, Any] = {"delta": delta, "bottleneck": bottleneck}
 
 
@@ -62,6 +63,7 @@ class Adapted(Execution):
         keep_fusion: stored mixtures stay as they are; False trains them too (a module that goes on training).
         seed: initialises fresh modules, each tensor by its own name, whatever the order of calls.
         dropout: inside the modules that train.
+        engine: how it runs.
 
     Raises:
         RecipeError: a composition the families cannot express.
@@ -78,12 +80,14 @@ class Adapted(Execution):
         keep_fusion: bool = True,
         seed: int = 0,
         dropout: float = 0.0,
+        engine: EngineSettings = DEFAULT_ENGINE,
     ) -> None:
         self.base = base
         self.model = base.model
         self.modules = dict(modules)
         self.slots = {name: f"m{index}" for index, name in enumerate(modules)}
         self.gates: dict[tuple[str, str], Gate] = {}
+        self.engine, self.ways = engine, set()
         self.packs = True
         families = [get_method(weights.method.name).family for weights in modules.values()]
         self.bottlenecks = "bottleneck" in families

@@ -37,7 +37,13 @@ def prepare(model: nn.Module) -> None:
 
     # Its warning "none are activated" fires while modules are being added, before we activate them.
     logging.getLogger("adapters").setLevel(logging.ERROR)
+    linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    for path, linear in linears.items():
+        model.set_submodule(path, nn.Linear(linear.in_features, linear.out_features, device="meta"))
     adapters.init(model)
+    # It wraps every linear layer for a LoRA of its own, which is not used, and knows only ordinary weights.
+    for path, linear in linears.items():
+        model.set_submodule(path, linear)
 
 
 def inject(model: Any, slot: str, method: MethodSettings, dropout: float) -> None:

@@ -2,63 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from adapterstilts.encoder.attention import firsts
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.batch import Batch
 from adapterstilts.encoder.packed import PackedAttention
 from adapterstilts.modules import bottleneck
+from adapterstilts.settings import EngineSettings
 
 
 class Execution:
-    """Batches in, hidden states out. What is active decides whether a batch can run unpadded."""
+    """Batches in, hidden states out, as the engine's settings say; what is active may only run padded."""
 
     base: Base
     model: Any
+    engine: EngineSettings
     packs: bool  # False: a method adds keys to every sequence, so only the padded forward is right
     bottlenecks: bool  # the model holds modules of the adapters library
+    ways: set[str]  # of attention, that ran so far
+
+    @property
+    def packed(self) -> bool:
+        """Whether batches run unpadded."""
+        return self.engine.packed and self.packs
 
     def layers(self, batch: Batch, stop: int | None = None) -> Iterator[Tensor]:
-        """Hidden states (T, d) in fp32 after the embeddings and after each layer up to ``stop``, unpadded.
+        """Hidden states (T, d) in fp32 after the embeddings and after each layer up to ``stop``.
 
         Nothing above ``stop`` is computed. Layer 0 is the embedding output, as in ``hidden_states`` of transformers.
         What cannot run unpadded runs padded, and whole.
         """
-        if not self.packs:
+        if not self.packed:
             states = self._padded(batch, all_layers=True)
             yield from states if stop is None else states[: stop + 1]
             return
-        embedded = self.model.embeddings(
+        hidden = self._embedded(batch)
+        yield hidden[0].float()
+        for layer in self.model.encoder.layer[:stop]:
+            hidden = self._through([layer], hidden, batch)
+            yield hidden[0].float()
+
+    def encode(self, batch: Batch) -> Tensor:
+        """(T, d) hidden states of the last layer in fp32."""
+        if not self.packed:
+            return self.encode_padded(batch)
+        return self._all(list(self.model.encoder.layer), self._embedded(batch), batch)[0].float()
+
+    def logits(self, head: Any, batch: Batch) -> Tensor:
+        """What a head says of a batch; of the last layer only what it reads is computed."""
+        if not (self.packed and self.engine.first_only and head.reads_first):
+            return head(self.encode(batch), batch)  # type: ignore[no-any-return]
+        *below, last = self.model.encoder.layer
+        states = self._first(last, self._all(below, self._embedded(batch), batch), batch)
+        return head(states[0].float(), batch.firsts())  # type: ignore[no-any-return]
+
+    def encode_padded(self, batch: Batch) -> Tensor:
+        """The same through the library's padded forward: the reference, and the way for what cannot be packed."""
+        return self._padded(batch)[-1]
+
+    def _embedded(self, batch: Batch) -> Tensor:
+        """(1, T, d)."""
+        found: Tensor = self.model.embeddings(
             input_ids=batch.ids[None],
             # Explicit zeros: transformers' own buffer is too short for more than 514 tokens.
             token_type_ids=torch.zeros_like(batch.ids)[None],
             position_ids=batch.positions[None],
         )
-        yield embedded[0].float()
-        hidden = embedded
-        for layer in self.model.encoder.layer[:stop]:
-            with PackedAttention(batch) as packed, self._running():
-                output = layer(hidden, None)
-            packed.check(1)
-            hidden = output[0] if isinstance(output, tuple) else output
-            yield hidden[0].float()
+        return found
 
-    def encode(self, batch: Batch) -> Tensor:
-        """(T, d) hidden states of the last layer in fp32, unpadded."""
-        *_, hidden = self.layers(batch)
+    def _all(self, layers: Sequence[nn.Module], hidden: Tensor, batch: Batch) -> Tensor:
+        """Through all these layers; in training, segments keep only their input when the settings say so."""
+        size = self.engine.recompute if torch.is_grad_enabled() else 0
+        if not size:
+            return self._through(layers, hidden, batch)
+        for begin in range(0, len(layers), size):
+            # The interception is entered inside the segment, so what is computed again runs in it, too.
+            hidden = checkpoint(
+                self._through, layers[begin : begin + size], hidden, batch, use_reentrant=False
+            )
         return hidden
+
+    def _through(self, layers: Sequence[nn.Module], hidden: Tensor, batch: Batch) -> Tensor:
+        for layer in layers:
+            with PackedAttention(batch, self.engine.attention) as attention, self._running():
+                output = layer(hidden, None)
+            attention.check(1)
+            self.ways.add(attention.taken)
+            hidden = output[0] if isinstance(output, tuple) else output
+        return hidden
+
+    def _first(self, layer: Any, hidden: Tensor, batch: Batch) -> Tensor:
+        """One layer for the rows' first tokens alone, (1, R, d): all tokens are attended to, <s> alone attends."""
+        attention = layer.attention.self
+        order = torch.argsort(batch.starts)
+        first = hidden[:, batch.starts]
+
+        def heads(states: Tensor) -> Tensor:
+            return states[0].view(states.shape[1], attention.num_attention_heads, -1)
+
+        with self._running():
+            query, key, value = attention.query(first), attention.key(hidden), attention.value(hidden)
+            dropout = attention.dropout_prob if attention.training else 0.0
+            mixed = firsts(heads(query)[order], heads(key), heads(value), batch, dropout_p=dropout)
+            context = torch.empty_like(query).index_copy(1, order, mixed.flatten(1)[None])
+            output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
+        return output
 
     def _running(self) -> AbstractContextManager[None]:
         return bottleneck.running(self.model) if self.bottlenecks else nullcontext()
-
-    def encode_padded(self, batch: Batch) -> Tensor:
-        """The same through the library's padded forward: the reference, and the way for what cannot be packed."""
-        return self._padded(batch)[-1]
 
     def _padded(self, batch: Batch, all_layers: bool = False) -> list[Tensor]:
         """(T, d) in fp32 of the last layer, or of the embeddings and every layer."""
@@ -70,7 +128,3 @@ class Execution:
         states = output.hidden_states if all_layers else (output.last_hidden_state,)
         flat = states[0].new_zeros(len(batch.ids), states[0].shape[-1])
         return [flat.index_copy(0, index[mask], hidden[mask]).float() for hidden in states]
-
-    def encoder(self, packed: bool) -> Callable[[Batch], Tensor]:
-        """Packed or padded execution."""
-        return self.encode if packed else self.encode_padded

@@ -28,7 +28,7 @@ from adapterstilts.recipe.facts import Facts, default_how, facts_of, merge_tree,
 from adapterstilts.recipe.problems import raise_all
 from adapterstilts.recipe.schema import Arm, Evaluate, ModuleEntry, Recipe, Retrieve, Target
 from adapterstilts.recipe.validate import validate
-from adapterstilts.settings import MERGES, TrainSettings
+from adapterstilts.settings import MERGES, Precision, TrainSettings
 from adapterstilts.stages.specs import BaseRef, EvaluateSpec, MergeSpec, RetrieveSpec, Spec, TaskShare, TrainSpec
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
@@ -169,6 +169,7 @@ class _World:
             settings=settings,
             seed=self.seed,
             overrides={s.task: self.recipe.tasks[s.task] for s in mix.values() if s.task in self.recipe.tasks},
+            engine=self.recipe.engine,
         )
         return self.all.add("train", spec, parents, label)
 
@@ -266,7 +267,7 @@ class _World:
             module = None if name == "base" else self.module(name)
             label = f"{task} with {name} {self.place}"
             is_open = name != "base" and self.all.facts[name].open
-            stage = self._scores(module, task, entry.split, languages, entry.limit, label, is_open)
+            stage = self._scores(module, task, entry.split, languages, entry.limit, label, is_open, entry.precision)
             self._cell(name, task, stage, task, "evaluate")
 
     def _scores(
@@ -278,6 +279,7 @@ class _World:
         limit: int | None,
         label: str,
         is_open: bool,
+        precision: Precision | None = None,
     ) -> str:
         parents = {f"data:{code}": self.data.prepared(self.base, task, code, split) for code in languages}
         if module is not None:
@@ -292,6 +294,8 @@ class _World:
             languages=tuple(languages),
             limit=limit,
             bindings=bindings,
+            precision=precision,
+            engine=self.recipe.engine,
             overrides=self.recipe.tasks.get(task, {}),
         )
         return self.all.add("evaluate", spec, parents, f"evaluate {label}")
@@ -329,6 +333,8 @@ class _World:
                 neighbours=entry.neighbours,
                 margin=entry.margin,
                 limit=entry.limit,
+                precision=entry.precision,
+                engine=self.recipe.engine,
                 overrides=self.recipe.tasks.get(task, {}),
             )
             parents = data if module is None else {**data, "module": module}

@@ -24,13 +24,14 @@ from adapterstilts.recipe.schema import (
     TrainItem,
     layered,
 )
-from adapterstilts.settings import MixSettings, TrainSettings
+from adapterstilts.settings import EngineSettings, MixSettings, TrainSettings
 
 # Where each model of the schema stands; * is any name or index.
 _MODELS: Mapping[Steps, type[BaseModel]] = {
     (): Recipe,
     ("train",): TrainSettings,
     ("train", "mix"): MixSettings,
+    ("engine",): EngineSettings,
     ("modules", "*"): ModuleEntry,
     ("modules", "*", "train", "*"): TrainItem,
     ("modules", "*", "settings"): TrainSettings,
@@ -256,6 +257,8 @@ def unknown_key(steps: Steps, located: Located) -> RecipeError:
     if not around:
         known += _CONSUMED
     hint = nearest(key, known)
+    if key in EngineSettings.model_fields and model is TrainSettings:
+        hint = f"write engine: {{{key}: ...}}, beside `train`"
     if hint is None and key in TrainSettings.model_fields and around[:1] in {("modules",), ("arms",), ("targets",)}:
         hint = f"write {'train' if around[0] == 'targets' else 'settings'}: {{{key}: ...}}"
     why = f"{'.'.join(map(str, around)) or 'a recipe'} takes {', '.join(known)}" if known else None

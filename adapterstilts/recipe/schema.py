@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Pri
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.composition import BASE, check_name, from_plain
-from adapterstilts.settings import Float, MethodSettings, Settings, TrainSettings
+from adapterstilts.settings import EngineSettings, Float, MethodSettings, Precision, Settings, TrainSettings
 
 ALL: Literal["all"] = "all"
 
@@ -164,6 +164,7 @@ class Retrieve(Settings):
     neighbours: int = Field(4, gt=0)
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
     limit: int | None = Field(None, gt=0)
+    precision: Precision | None = Field(None, description="of the base; default that of the module")
 
 
 class Evaluate(Settings):
@@ -174,6 +175,7 @@ class Evaluate(Settings):
     languages: Chosen = None
     split: str = "test"
     limit: int | None = Field(None, gt=0)
+    precision: Precision | None = Field(None, description="of the base; default that of the module")
 
 
 class Report(Settings):
@@ -199,6 +201,7 @@ class Recipe(Settings):
     languages: Chosen = ALL
     method: MethodSettings = MethodSettings(name="lora")
     train: dict[str, Any] = Field({})
+    engine: EngineSettings = EngineSettings()
     tasks: dict[str, dict[str, Any]] = Field({})
     modules: dict[ModuleName, ModuleEntry] = Field({})
     targets: dict[str, Target] = Field({})

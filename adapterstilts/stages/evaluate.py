@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from adapterstilts.data.prepared import read_prepared
-from adapterstilts.encoder.base import load_base
 from adapterstilts.errors import StageFailed
 from adapterstilts.evaluation.score import score
 from adapterstilts.modules.artifact import load_adapted, read_module
+from adapterstilts.stages.loading import engine_facts, open_base
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import EvaluateSpec
 from adapterstilts.stages.train import make_head
@@ -28,11 +28,11 @@ def run(
         StageFailed: the module has no trained head for the task: a number from a new head would mean nothing.
     """
     module = read_module(parents["module"], base=spec.base.fingerprint)
-    base = load_base(spec.base.ref, module.precision)
-    bound = {code: read_module(parents[f"bind:{code}"], base=spec.base.fingerprint) for code in spec.bindings}
-    adapted = load_adapted(base, module, bound.values())
-    fusion = {key: tensor for one in (module, *bound.values()) for key, tensor in one.fusion().items()}
     splits = {language: read_prepared(parents[f"data:{language}"]) for language in spec.languages}
+    base = open_base(spec.base, spec.precision or module.precision, spec.engine, splits.values())
+    bound = {code: read_module(parents[f"bind:{code}"], base=spec.base.fingerprint) for code in spec.bindings}
+    adapted = load_adapted(base, module, bound.values(), engine=spec.engine)
+    fusion = {key: tensor for one in (module, *bound.values()) for key, tensor in one.fusion().items()}
     task = next(iter(splits.values())).task
     if task.head_name not in module.heads:
         raise StageFailed(
@@ -64,4 +64,4 @@ def run(
             for name, value in scored.metrics.items()
         ]
     (directory / "scores.json").write_text(json.dumps(rows, indent=1))
-    return {"scores": len(rows), "main": scored.main, "peak_memory": peak_memory()}
+    return {"scores": len(rows), "main": scored.main, "engine": engine_facts(adapted), "peak_memory": peak_memory()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from adapterstilts.modules.artifact import load_adapted, read_module
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.retrieval.scoring import Bitext, MiningSettings, bucc_scores, tatoeba_predictions, tatoeba_scores
 from adapterstilts.retrieval.stored import embed_stored
+from adapterstilts.stages.loading import engine_facts
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import RetrieveSpec
 from adapterstilts.store.files import write_text
@@ -30,14 +31,19 @@ def run(
 
     A killed run goes on with the language, and inside it with the batch, where it stopped.
     """
-    if spec.module is None:
-        base = load_base(spec.base.ref)
-        adapted = Adapted(base, {}, None)
+    module = None if spec.module is None else read_module(parents["module"], base=spec.base.fingerprint)
+    precision = spec.precision or ("fp32" if module is None else module.precision)
+    base = load_base(
+        spec.base.ref,
+        precision,
+        used=_subwords(parents) if spec.engine.compact else None,
+        embeddings=spec.engine.embeddings,
+    )
+    if module is None:
+        adapted = Adapted(base, {}, None, engine=spec.engine)
         adapted.to(device())
     else:
-        module = read_module(parents["module"], base=spec.base.fingerprint)
-        base = load_base(spec.base.ref, module.precision)
-        adapted = load_adapted(base, module)
+        adapted = load_adapted(base, module, engine=spec.engine)
     layers = list(range(base.layers + 1)) if spec.layers == "all" else list(spec.layers)
     task = read_prepared_bitext(next(path for role, path in parents.items() if role.startswith("data:"))).task
     answer = _mine if task.metric == "bucc" else _match
@@ -60,7 +66,14 @@ def run(
             (directory / name).write_text(lines, encoding="utf-8")
         progress((number + 1) / len(spec.languages), language)
     (directory / "scores.json").write_text(json.dumps(rows, indent=1))
-    return {"scores": len(rows), "layers": layers, "peak_memory": peak_memory()}
+    return {"scores": len(rows), "layers": layers, "engine": engine_facts(adapted), "peak_memory": peak_memory()}
+
+
+def _subwords(parents: Mapping[str, Path]) -> Iterator[Any]:
+    for role, path in parents.items():
+        if role.startswith("data:"):
+            stored = read_prepared_bitext(path)
+            yield from (stored.source_arrays.ids, stored.target_arrays.ids)
 
 
 def _bitext(adapted: Adapted, path: Path, layers: list[int], spec: RetrieveSpec, place: Path) -> Bitext:
@@ -70,7 +83,14 @@ def _bitext(adapted: Adapted, path: Path, layers: list[int], spec: RetrieveSpec,
         kept = replace(arrays, examples=arrays.examples[: None if spec.limit is None else spec.limit + 1])
         # The stage's hash already says of which sentences; full precision, so that scores are those of the encoder.
         made = embed_stored(
-            adapted, kept, place / side, layers, {"count": len(kept)}, poolings=[spec.pooling], kind="fp32"
+            adapted,
+            kept,
+            place / side,
+            layers,
+            {"count": len(kept)},
+            poolings=[spec.pooling],
+            kind="fp32",
+            tokens=spec.engine.tokens,
         )
         vectors.append({layer: made.layer(layer, spec.pooling) for layer in layers})
     source, target = stored.source[: spec.limit], stored.target[: spec.limit]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from adapterstilts.settings import MethodSettings, Settings, TrainSettings
+from adapterstilts.settings import EngineSettings, MethodSettings, Precision, Settings, TrainSettings
 
 
 class BaseRef(Settings):
@@ -68,7 +68,7 @@ class TrainSpec(Spec):
     """Training of one module. Parents: prepared data, ``start`` (continue) and the modules named in ``below``."""
 
     kind: ClassVar[str] = "train"
-    skip: ClassVar[frozenset[str]] = frozenset({"overrides"})
+    skip: ClassVar[frozenset[str]] = frozenset({"overrides", "engine"})
     base: BaseRef
     method: MethodSettings | None  # None: taken from the module that training continues
     below: str | None = None  # composition over parent hashes, frozen below the new module
@@ -78,12 +78,12 @@ class TrainSpec(Spec):
     settings: TrainSettings
     seed: int
     overrides: dict[str, Any] = {}
+    engine: EngineSettings = EngineSettings()
 
     def identity(self) -> dict[str, Any]:
         plain = super().identity()
         plain["base"] = self.base.identity()
-        for name in ("tokens", "checkpoints"):
-            plain["settings"].pop(name)
+        plain["settings"].pop("checkpoints")
         if self.filling is None:
             plain.pop("filling")
         return plain
@@ -132,7 +132,7 @@ class EvaluateSpec(Spec):
     """
 
     kind: ClassVar[str] = "evaluate"
-    skip: ClassVar[frozenset[str]] = frozenset({"overrides"})
+    skip: ClassVar[frozenset[str]] = frozenset({"overrides", "engine"})
     base: BaseRef
     module: str | None  # hash of the trained module; None = the bare base (masked_lm only)
     task: str
@@ -140,7 +140,9 @@ class EvaluateSpec(Spec):
     languages: tuple[str, ...]
     limit: int | None = None
     bindings: dict[str, str] = {}  # language -> hash of the module in the slot {language}; others keep the default
+    precision: Precision | None = None  # None: that which the module was trained in
     overrides: dict[str, Any] = {}
+    engine: EngineSettings = EngineSettings()
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"base": self.base.identity()}
@@ -150,7 +152,7 @@ class RetrieveSpec(Spec):
     """A module (or the bare base) on a bitext task in several languages. Parents ``data:<language>:<split>``."""
 
     kind: ClassVar[str] = "retrieve"
-    skip: ClassVar[frozenset[str]] = frozenset({"overrides"})
+    skip: ClassVar[frozenset[str]] = frozenset({"overrides", "engine"})
     base: BaseRef
     module: str | None
     task: str
@@ -160,7 +162,9 @@ class RetrieveSpec(Spec):
     neighbours: int = 4
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
     limit: int | None = None
+    precision: Precision | None = None
     overrides: dict[str, Any] = {}
+    engine: EngineSettings = EngineSettings()
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"base": self.base.identity()}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterstilts.data.prepared import Prepared, read_prepared
-from adapterstilts.encoder.base import Base, VocabularyHead, device, load_base
+from adapterstilts.encoder.base import Base, VocabularyHead, device
 from adapterstilts.encoder.heads import MaskedHead, build_head
 from adapterstilts.errors import RecipeError, StageFailed
 from adapterstilts.evaluation.score import make_masking, score
@@ -35,6 +35,7 @@ from adapterstilts.modules.composition import (
     simplify,
 )
 from adapterstilts.modules.methods import get_method, resolve
+from adapterstilts.stages.loading import engine_facts, open_base
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import TrainSpec
 from adapterstilts.training.loop import Share, fit
@@ -66,7 +67,9 @@ def run(
         StageFailed: the loss is no number, or training left the module's outputs as they were.
     """
     settings = spec.settings
-    base = load_base(spec.base.ref, settings.precision)
+    prepared = {share.key: read_prepared(parents[f"train:{share.key}"]) for share in spec.mix}
+    dev = {share.key: read_prepared(parents[f"dev:{share.key}"]) for share in spec.mix if f"dev:{share.key}" in parents}
+    base = open_base(spec.base, settings.precision, spec.engine, [*prepared.values(), *dev.values()])
     start = _start(spec, parents)
     adapted = Adapted(
         base,
@@ -77,17 +80,15 @@ def run(
         keep_fusion=start.heads is None,
         seed=spec.seed,
         dropout=settings.dropout,
+        engine=spec.engine,
     )
     adapted.to(device())
-    packed = settings.packed and adapted.packs
-    if settings.packed and not packed:
+    if spec.engine.packed and not adapted.packed:
         progress(0.0, "runs padded: a method adds keys to every sequence")
     before = golden_outputs(adapted)
-    prepared = {share.key: read_prepared(parents[f"train:{share.key}"]) for share in spec.mix}
     heads = _heads(prepared.values(), base, start.heads, spec.seed, settings.dropout)
     shares = [_share(prepared[share.key], share.limit, adapted, spec.seed) for share in spec.mix]
     schedule = make_schedule([len(share.chosen) for share in shares], settings, spec.seed)
-    dev = {share.key: read_prepared(parents[f"dev:{share.key}"]) for share in spec.mix if f"dev:{share.key}" in parents}
 
     def dev_scores() -> dict[str, float]:
         return {
@@ -143,7 +144,7 @@ def run(
         "learning_rate": rate,
         "loss": result.loss,
         "converged": result.converged,
-        "packed": packed,
+        "engine": engine_facts(adapted),
         "dev": scores,
         "parameters": {
             "module": sum(p.numel() for p in adapted.trainable().values()),

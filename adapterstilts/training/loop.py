@@ -110,9 +110,7 @@ def fit(
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed(_stream(seed, step))
         share, indices = schedule.examples(step)
-        loss = _gradients(
-            adapted, heads[shares[share].head], shares[share], indices, settings, (seed, step), accelerator
-        )
+        loss = gradients(adapted, heads[shares[share].head], shares[share], indices, (seed, step), accelerator)
         norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             raise StageFailed(
@@ -143,25 +141,23 @@ def fit(
     return Fit(state.step, _tail(losses), has_converged(losses), state.best, tuple(state.metrics))
 
 
-def _gradients(
+def gradients(
     adapted: Adapted,
     head: Any,
     share: Share,
     indices: NDArray[np.int64],
-    settings: TrainSettings,
     seed: tuple[int, int],
     accelerator: Any,
 ) -> float:
     """Accumulate the gradient of the mean loss over all units of one update; returns that mean."""
     lengths = lengths_of(share.arrays.rows, share.arrays.examples)[share.chosen[indices]]
-    parts = by_length(lengths, settings.tokens)
+    parts = by_length(lengths, adapted.engine.tokens)
     mine = parts[accelerator.process_index :: accelerator.num_processes]
     batches = [share.batch(indices[part], adapted.base.pad_id, (*seed, number)) for number, part in enumerate(mine)]
-    encode = adapted.encoder(settings.packed)
     total, units = 0.0, 0
     for batch in batches:
         batch = batch.to(accelerator.device)
-        loss, count = head.loss(head(encode(batch), batch), batch)
+        loss, count = head.loss(adapted.logits(head, batch), batch)
         # The number of units is known only when all parts are seen, so gradients are divided afterwards.
         loss.backward()
         total, units = total + float(loss.detach()), units + count

@@ -12,6 +12,7 @@ from adapterstilts.encoder.heads import build_head, pool
 from adapterstilts.errors import DataError, StageFailed
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import parse
+from adapterstilts.settings import EngineSettings
 from tests.modules.conftest import fresh_base, random_batch, tiny_directory, trained  # noqa: F401
 
 FORMATS = ["classification", "multiple_choice", "tagging", "span"]
@@ -40,10 +41,11 @@ def test_packed_equals_padded(fresh_base, format, modules):  # type: ignore[no-u
     batch = batch_for(format)
     found = []
     for packed in (True, False):
-        adapted = Adapted(fresh_base(), weights, tree, train=frozenset({list(modules)[-1]}))
+        engine = EngineSettings(packed=packed)
+        adapted = Adapted(fresh_base(), weights, tree, train=frozenset({list(modules)[-1]}), engine=engine)
         torch.manual_seed(7)
         head = build_head(format, 32, 3, pool="cls_mean")
-        loss, units = head.loss(head(adapted.encoder(packed)(batch), batch), batch)
+        loss, units = head.loss(adapted.logits(head, batch), batch)
         (loss / units).backward()
         gradients = torch.cat([p.grad.flatten() for p in [*adapted.trainable().values(), *head.parameters()]])
         found.append((float(loss.detach()), gradients))

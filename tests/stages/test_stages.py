@@ -93,7 +93,7 @@ def test_names_do_not_decide_what_is_computed(finished):  # type: ignore[no-unty
 def test_memory_settings_do_not_decide_either_but_the_schedule_does(finished):  # type: ignore[no-untyped-def]
     plan, store = finished
     train = RECIPE["train"]
-    same = plan_of({**RECIPE, "train": {**train, "tokens": 64, "checkpoints": 9}}, store)
+    same = plan_of({**RECIPE, "train": {**train, "checkpoints": 9}, "engine": {"tokens": 64}}, store)
     assert {s.hash for s in same.stages} == {s.hash for s in plan.stages}
     other = plan_of({**RECIPE, "train": {**train, "learning_rate": 1e-3}}, store)
     assert {s.hash for s in other.needed(store)} and all(s.kind != "prepare" for s in other.needed(store))

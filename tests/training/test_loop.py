@@ -13,8 +13,8 @@ from adapterstilts.encoder.heads import build_head
 from adapterstilts.errors import StageFailed
 from adapterstilts.modules.attach import Adapted, LeafWeights
 from adapterstilts.modules.composition import Leaf
-from adapterstilts.settings import TrainSettings
-from adapterstilts.training.loop import Share, _gradients, fit, has_converged
+from adapterstilts.settings import EngineSettings, TrainSettings
+from adapterstilts.training.loop import Share, fit, gradients, has_converged
 from adapterstilts.training.schedule import make_schedule
 from tests.modules.conftest import fresh_base, method, tiny_directory, trained  # noqa: F401
 
@@ -79,16 +79,17 @@ def test_the_token_budget_does_not_change_the_update(fresh_base, format):  # typ
 
     found = []
     for options in ({"tokens": 16}, {"tokens": 64}, {"tokens": 4096}, {"tokens": 64, "packed": False}):
-        adapted = Adapted(fresh_base(), {"a": trained(fresh_base(), "lora", 1)}, Leaf("a"), train=frozenset("a"))
+        weights = {"a": trained(fresh_base(), "lora", 1)}
+        engine = EngineSettings(**options)
+        adapted = Adapted(fresh_base(), weights, Leaf("a"), train=frozenset("a"), engine=engine)
         torch.manual_seed(5)
         head = build_head(format, 32, 3)
-        settings = TrainSettings(**options)
-        loss = _gradients(adapted, head, share(format, "h", 1), np.arange(13), settings, (0, 0), Accelerator())
-        gradients = torch.cat([p.grad.flatten() for p in [*adapted.trainable().values(), *head.parameters()]])
-        found.append((loss, gradients))
-    for loss, gradients in found[1:]:
+        loss = gradients(adapted, head, share(format, "h", 1), np.arange(13), (0, 0), Accelerator())
+        every = torch.cat([p.grad.flatten() for p in [*adapted.trainable().values(), *head.parameters()]])
+        found.append((loss, every))
+    for loss, every in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-6)
-        assert float((gradients - found[0][1]).norm() / gradients.norm()) < 1e-5
+        assert float((every - found[0][1]).norm() / every.norm()) < 1e-5
 
 
 def test_it_learns_and_keeps_the_best(fresh_base, tmp_path):  # type: ignore[no-untyped-def] # noqa: F811
