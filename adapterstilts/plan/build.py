@@ -239,6 +239,7 @@ class _World:
             parameters=parameters,
             seed=self.seed if how in RANDOM_MERGES else 0,
             overrides=overrides,
+            engine=self.recipe.engine,
         )
         return self.all.add("merge", merge, parents, label)
 

@@ -22,12 +22,12 @@ from adapterstilts.modules.composition import Leaf, Stack, scaled
 from adapterstilts.modules.merge import merge
 from adapterstilts.modules.search import Candidate, search
 from adapterstilts.settings import SearchSettings
+from adapterstilts.stages.loading import open_base
 from adapterstilts.stages.specs import MergeSpec
 from adapterstilts.stages.train import make_head
 from adapterstilts.training.schedule import subset
 
 MERGED = "merged"
-TOKENS = 4096  # of one forward pass: memory, never the result
 Progress = Callable[[float, str], None]
 Heads = dict[str, tuple[dict[str, Any], Mapping[str, Tensor]]]
 
@@ -93,9 +93,9 @@ def _search(
     if owner is None and task.format != "masked_lm":
         why = "candidates are measured with a head that one of them was trained with"
         raise StageFailed(f"no module of this search has a head for `{task.name}`", why=why)
-    base = load_base(spec.base.ref, modules[0].precision)
+    base = open_base(spec.base, modules[0].precision, spec.engine, [prepared])
     attached = {name: leaf for module in modules for name, leaf in module.weights().items()}
-    adapted = Adapted(base, attached, None)
+    adapted = Adapted(base, attached, None, engine=spec.engine)
     adapted.to(device())
     head: Any = make_head(task, base)
     heads: Heads = {}
@@ -104,7 +104,7 @@ def _search(
         head.load_state_dict(heads[task.head_name][1], strict=task.format != "masked_lm")
     head.to(adapted.model.device).eval()
     examples = subset(len(arrays), settings.examples, spec.seed)
-    parts = by_length(lengths_of(arrays.rows, arrays.examples)[examples], TOKENS)
+    parts = by_length(lengths_of(arrays.rows, arrays.examples)[examples], spec.engine.tokens)
     batches = [
         collate(arrays.ids, arrays.rows, arrays.examples, arrays.fields, examples[part], pad_id=base.pad_id)
         for part in parts
@@ -115,14 +115,13 @@ def _search(
             masking.apply(batch, np.random.default_rng([spec.seed, number])) for number, batch in enumerate(batches)
         ]
     batches = [batch.to(adapted.model.device) for batch in batches]
-    encode = adapted.encoder(adapted.packs)
 
     @torch.no_grad()
     def loss(weights: tuple[float, ...]) -> float:
         trees = [scaled(module.bound(), weight) for module, weight in zip(modules, weights, strict=True)]
         adapted.activate(Stack(tuple(trees)))
         adapted.train_mode(False)
-        sums = [head.loss(head(encode(batch), batch), batch) for batch in batches]
+        sums = [head.loss(adapted.logits(head, batch), batch) for batch in batches]
         return float(sum(float(total) for total, _ in sums) / max(1, sum(units for _, units in sums)))
 
     with (directory / "search.jsonl").open("w", encoding="utf-8") as file:

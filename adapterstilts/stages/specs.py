@@ -96,7 +96,7 @@ class MergeSpec(Spec):
     """
 
     kind: ClassVar[str] = "merge"
-    skip: ClassVar[frozenset[str]] = frozenset({"overrides"})
+    skip: ClassVar[frozenset[str]] = frozenset({"overrides", "engine"})
     base: BaseRef
     how: str = "cat"
     of: tuple[str, ...]  # hashes
@@ -104,6 +104,7 @@ class MergeSpec(Spec):
     parameters: dict[str, Any] = {}
     seed: int = 0
     overrides: dict[str, Any] = {}
+    engine: EngineSettings = EngineSettings()
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"base": self.base.identity()}
