@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adapterstilts.api import environment
+from adapterstilts.api.kept import check_kept, remove_kept
 from adapterstilts.errors import StoreError
 from adapterstilts.plan.runs import load_stage, runs_of
 from adapterstilts.store import Store
@@ -27,8 +28,10 @@ def remove(store: Store, hash: str) -> None:
 def collect(store: Store, *, runs: int = 1, damaged: bool = False, dry_run: bool = False) -> dict[str, Any]:
     """Remove what neither a named module nor the last ``runs`` runs of each recipe need.
 
+    Embeddings and tuned layers of modules that are not there (any more) go with them.
+
     Returns:
-        {schema_version, artifacts: [hash], leftovers, bytes}
+        {schema_version, artifacts: [hash], embeddings: [name], leftovers, bytes}
     """
     bad = list(dict.fromkeys(item.hash for item in store.verify())) if damaged else []
     for hash in () if dry_run else bad:
@@ -42,7 +45,10 @@ def collect(store: Store, *, runs: int = 1, damaged: bool = False, dry_run: bool
             keep += [stage["hash"] for stage in plan["stages"]]
     found = store.gc(keep, dry_run=dry_run)
     gone = list(dict.fromkeys([*bad, *found.artifacts]))
-    return {"schema_version": 1, "artifacts": gone, "leftovers": found.leftovers, "bytes": found.bytes}
+    broken = {item.hash for item in check_kept(store)} if damaged else ()
+    kept, size = remove_kept(store, gone, broken, dry_run=dry_run)
+    plain = {"schema_version": 1, "artifacts": gone, "embeddings": kept, "leftovers": found.leftovers}
+    return plain | {"bytes": found.bytes + size}
 
 
 def run_hash(store: Store, hash: str, progress: Callable[[float, str], None]) -> dict[str, Any]:

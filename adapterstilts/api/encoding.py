@@ -73,9 +73,7 @@ class Encoder:
         directory = Path(self.module)
         if not (directory / "module.json").is_file():
             directory = self.store.path(self.store.resolve(self.module))
-        # The tree and its outputs on fixed inputs: equal exactly when the module is.
-        parts = [(directory / name).read_bytes() for name in ("module.json", "golden.safetensors")]
-        return hashlib.sha256(b"".join(parts)).hexdigest()
+        return module_digest(directory)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -255,6 +253,12 @@ def record_layer(encoder: Encoder, record: dict[str, Any]) -> Path:
     path = encoder.tuned_file
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False))
     return path
+
+
+def module_digest(directory: Path) -> str:
+    """Names a module by its content: its tree and its outputs on fixed inputs, equal exactly when the module is."""
+    parts = [(directory / name).read_bytes() for name in ("module.json", "golden.safetensors")]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _digest(plain: dict[str, Any]) -> str:

@@ -61,9 +61,15 @@ def _opened(session: Session) -> Store:
 @click.argument("names", nargs=-1, metavar="[NAME|HASH]...")
 @click.pass_obj
 def verify(session: Session, names: tuple[str, ...]) -> int:
-    """Re-read every file (of all artifacts, or of those named) and compare it with its manifest."""
+    """Re-read every file (of all artifacts, or of those named) and compare it with its manifest.
+
+    Of kept embeddings the shapes are compared.
+    """
     opened = _opened(session)
+    from adapterstilts.api.kept import check_kept
+
     damage = opened.verify([opened.resolve(name) for name in names] if names else None)
+    damage += [] if names else check_kept(opened)
     checked = len(names) or sum(1 for _ in opened.hashes())
     plain = {
         "schema_version": 1,
@@ -99,12 +105,16 @@ def verify(session: Session, names: tuple[str, ...]) -> int:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.pass_obj
 def gc(session: Session, runs: int, damaged: bool, dry_run: bool) -> None:
-    """Remove artifacts that no named module and no recent run needs, and leftovers of dead processes."""
+    """Remove artifacts that no named module and no recent run needs, and leftovers of dead processes.
+
+    Kept embeddings and tuned layers go with their module; those of the bare base stay.
+    """
     from adapterstilts.api.care import collect
 
     found = collect(_opened(session), runs=runs, damaged=damaged, dry_run=dry_run)
     text = "would remove" if dry_run else "removed"
-    line = f"{text} {len(found['artifacts'])} artifacts and {found['leftovers']} leftovers, {size(found['bytes'])}"
+    counts = f"{len(found['artifacts'])} artifacts, {len(found['embeddings'])} embeddings and tuned layers"
+    line = f"{text} {counts} and {found['leftovers']} leftovers, {size(found['bytes'])}"
     Output(session).emit(found, lambda console: console.print(line), found["artifacts"])
 
 

@@ -301,12 +301,12 @@ class Store:
                 yield path
 
     def du(self) -> dict[str, tuple[int, int]]:
-        """kind -> (artifacts, bytes); checkpoints are under ``work``, logs and embeddings under their names."""
+        """kind -> (artifacts, bytes); checkpoints (``work``), ``logs``, ``embeddings``, ``tuned`` under their names."""
         sizes: dict[str, tuple[int, int]] = {}
         for kind, hash in self.hashes():
             count, size = sizes.get(kind, (0, 0))
             sizes[kind] = (count + 1, size + size_of(self._place(hash, kind)))
-        for name in ("work", "logs", "embeddings"):
+        for name in ("work", "logs", "embeddings", "tuned"):
             entries = list((self.root / name).glob("*"))
             if entries:
                 sizes[name] = (len(entries), sum(map(size_of, entries)))
