@@ -49,7 +49,7 @@ def export_xtreme(
         "suite": whole.name,
         **asdict(chosen),
         "tasks": counts,
-        "absent": dict(whole.absent),
+        "unread": dict(whole.unread),
     }
     write_submission(files, Path(out), about)
     return {**about, "folder": str(Path(out))}

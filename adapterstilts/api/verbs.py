@@ -326,7 +326,7 @@ def retrieve(
     base: str | None = None,
     **where: Any,
 ) -> list[dict[str, Any]]:
-    """Score rows of bitext search with the bare base and with modules, at every layer or those named."""
+    """Score rows of searched tasks with the bare base and with modules, at every layer or those named."""
     place = Where(**where)
     plain = retrieve_plain(
         tasks,

@@ -71,7 +71,7 @@ def xtreme(
 
     def show(console: Console) -> None:
         table(console, ("task", "languages"), list(made["tasks"].items()), title=made["folder"], right="languages")
-        for name, why in made["absent"].items():
+        for name, why in made["unread"].items():
             console.print(f"not in it: {name}: {why}", soft_wrap=True)
 
     output.emit(made, show, [made["folder"]])

@@ -121,6 +121,7 @@ def evaluate(
     examples=[
         "adapterstilts retrieve lab-tatoeba --base lab/s0",
         "adapterstilts retrieve tatoeba bucc2018 --module mnli --module squad --layers 14",
+        "adapterstilts retrieve lareqa --module squad --languages en,de --layers 14 --data DATA",
         "adapterstilts retrieve tune-layer bucc2018 --module mnli",
     ],
 )
@@ -147,9 +148,10 @@ def retrieve(
     jobs: Jobs,
     **options: Any,
 ) -> int:
-    """Search translations with the bare base and with modules: Tatoeba-type accuracy, BUCC-type mining F1.
+    """Search with the bare base and with modules: translations by Tatoeba-type accuracy or BUCC-type mining F1, answers
+    of XQuAD-R (lareqa) and entities of Mewsli-X by mAP@20.
 
-    `retrieve tune-layer` chooses the layer on development data; `retrieve lareqa` searches answers.
+    `retrieve tune-layer` chooses the layer on development data.
     """
     from adapterstilts.api.verbs import retrieve_plain
 

@@ -1,4 +1,4 @@
-"""retrieve tune-layer: the layer and pooling to search with, from development data; retrieve lareqa."""
+"""retrieve tune-layer: the layer and pooling to search with, from development data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterstilts.cli.bitext import encoder_options, progress
+from adapterstilts.cli.bitext import progress
 from adapterstilts.cli.group import Session, Verb, verb
 from adapterstilts.cli.output import Output, table
 from adapterstilts.cli.verbs import data_option
@@ -96,45 +96,13 @@ def _show(console: Console, tuned: Tuned) -> None:
     console.print(f"layer {tuned.layer}, {tuned.pooling}: {tuned.value:.1f} (use it with --layer tuned)")
 
 
-@verb(
-    "lareqa",
-    examples=[
-        "adapterstilts retrieve lareqa --data DATA --base xlm-roberta-large --layer 14",
-        "adapterstilts retrieve lareqa --data DATA --module squad --languages en,de,zh --context",
-    ],
-)
-@click.option("--languages", metavar="CODES", help="Of questions and candidates.  [default: all that are there]")
-@click.option("--context", is_flag=True, help="Embed each candidate with its paragraph behind it.")
-@encoder_options("fp16")
-@data_option
-@click.pass_obj
-def lareqa(session: Session, /, languages: str | None, data: str | None, **options: Any) -> None:
-    """Answer retrieval over XQuAD-R: mAP@20 in one pool that mixes all languages, frozen embeddings."""
-    from adapterstilts.api.answers import lareqa
-
-    if data is None:
-        raise click.UsageError("--data is needed: the folder that holds xtreme/lareqa/xquad-r")
-    output = Output(session)
-    chosen = languages.replace(",", " ").split() if languages else ()
-    rows = lareqa(data, languages=chosen, store=session.store, say=progress(output), **options)
-    title = f"lareqa, map@20 in percent, {rows[0]['candidates']} candidates, layer {rows[0]['layer']}"
-    cells = [[row["language"], f"{row['value']:.1f}", row["n"]] for row in rows]
-    bare = [f"{row['language']} {row['value']:.2f}" for row in rows]
-    output.emit(
-        rows, lambda console: table(console, ["questions", "map@20", "n"], cells, title=title, right="map@20 n"), bare
-    )
-
-
-BESIDE = {command.name: command for command in (tune_layer, lareqa)}
-
-
 class Retrieve(Verb):
-    """``retrieve TASK...``, with ``retrieve tune-layer`` and ``retrieve lareqa`` beside it."""
+    """``retrieve TASK...``, with ``retrieve tune-layer`` beside it."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """The context of the verb that is meant."""
-        if args and (other := BESIDE.get(args[0])):
-            return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
+        if args and args[0] == tune_layer.name:
+            return tune_layer.make_context(f"{info_name} {tune_layer.name}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)

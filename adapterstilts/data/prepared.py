@@ -32,9 +32,14 @@ class Prepared:
         return self.arrays.view(index)
 
 
+def read_task(directory: Path) -> TaskSpec:
+    """The task of a prepared split, as it was resolved."""
+    return TaskSpec.model_validate_json((directory / "task.json").read_text(encoding="utf-8"))
+
+
 def read_prepared(directory: Path) -> Prepared:
     """Open what the prepare stage wrote."""
-    task = TaskSpec.model_validate_json((directory / "task.json").read_text(encoding="utf-8"))
+    task = read_task(directory)
     facts = json.loads((directory / "health.json").read_text(encoding="utf-8"))
     return Prepared(directory, task, read_arrays(directory), facts)
 
@@ -56,7 +61,7 @@ class PreparedBitext:
 
 def read_prepared_bitext(directory: Path) -> PreparedBitext:
     """Open what the prepare stage wrote for a bitext task."""
-    task = TaskSpec.model_validate_json((directory / "task.json").read_text(encoding="utf-8"))
+    task = read_task(directory)
     sides = {side: read_arrays(directory / side) for side in ("source", "target")}
     texts = {side: _pairs(directory / f"{side}.tsv") for side in sides}
     gold = _pairs(directory / "gold.tsv") if (directory / "gold.tsv").exists() else None

@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 from adapterstilts.data.conllu import read_conllu
 from adapterstilts.data.lines import Lines, lines_of
+from adapterstilts.data.mewsli import read_mewsli
+from adapterstilts.data.xquad_r import read_xquad_r
 from adapterstilts.errors import DataError
 from adapterstilts.tasks.formats.base import Row
 
@@ -257,4 +259,6 @@ READERS: dict[str, Reader] = {
     "conllu": read_conllu_file,
     "lines": read_lines,
     "pairs": read_pairs,
+    "xquad_r": read_xquad_r,
+    "mewsli": read_mewsli,
 }

@@ -1,60 +1,59 @@
-"""XQuAD-R (LAReQA): questions, and the sentences of all paragraphs as candidates for their answers."""
+"""Reader of XQuAD-R (LAReQA): questions, and as split ``pool`` the sentences of all paragraphs that may answer them."""
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from adapterstilts.data.root import DataRoot
+from adapterstilts.data.lines import lines_of
 from adapterstilts.errors import DataError
+from adapterstilts.tasks.formats.base import Row
 
-PLACE = "lareqa/xquad-r"
-
-
-@dataclass(frozen=True)
-class AnswerPool:
-    """One language's file. ``answers``: question id -> rows of ``sentences`` that hold its answers."""
-
-    language: str
-    questions: tuple[tuple[str, str], ...]  # (id, text)
-    sentences: tuple[str, ...]
-    contexts: tuple[str, ...]  # the paragraph of each sentence
-    answers: dict[str, frozenset[int]]
+Span = tuple[int, int]
 
 
-def pool_files(root: DataRoot) -> dict[str, Path]:
-    """language -> file, of the first folder of the XTREME layout that has any."""
-    for folder in root.folders("xtreme"):
-        if found := sorted((folder / PLACE).glob("*.json")):
-            return {path.stem: path for path in found}
-    return {}
+def read_xquad_r(path: Path, options: Mapping[str, Any]) -> Iterator[Row]:
+    """SQuAD-like JSON whose paragraphs carry ``sentence_breaks``: (start, end) in the context.
 
-
-def read_pool(language: str, path: Path) -> AnswerPool:
-    """Read SQuAD-like JSON whose paragraphs carry ``sentences`` and ``sentence_breaks`` (start, end in the context).
+    A question asks for its own id, and a sentence answers the questions whose answer begins in it; so the sentences
+    of all languages that answer one question share its id. Questions whose answer begins in no sentence are left out,
+    as XTREME's utils_lareqa.py does. Ids of sentences are that script's: language, paragraph, sentence.
 
     Raises:
-        DataError: not such a file, or an answer outside every sentence.
+        DataError: not such a file.
     """
-    questions: list[tuple[str, str]] = []
-    sentences: list[str] = []
-    contexts: list[str] = []
-    answers: dict[str, frozenset[int]] = {}
+    wants_pool = options["split"] == "pool"
     try:
-        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
-        for paragraph in (paragraph for article in articles for paragraph in article["paragraphs"]):
-            first, starts = len(sentences), [start for start, _ in paragraph["sentence_breaks"]]
-            sentences += paragraph["sentences"]
-            contexts += [paragraph["context"]] * len(paragraph["sentences"])
-            for question in paragraph["qas"]:
-                questions.append((question["id"], question["question"]))
-                rows = [bisect_right(starts, answer["answer_start"]) - 1 for answer in question["answers"]]
-                if min(rows) < 0:
-                    raise DataError(f"the answer of question {question['id']} is in no sentence", where=str(path))
-                answers[question["id"]] = frozenset(first + row for row in rows)
-    except (ValueError, KeyError, TypeError) as error:
+        articles = json.loads("\n".join(line for _, line in lines_of(path)))["data"]
+        paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
+        for number, paragraph in enumerate(paragraphs, start=1):
+            spans: list[Span] = [(begin, end) for begin, end in paragraph["sentence_breaks"]]
+            answered = [(question, _sentence(question, spans)) for question in paragraph["qas"]]
+            if wants_pool:
+                yield from _sentences(paragraph["context"], spans, answered, f"{options['language']}_{number}", path)
+                continue
+            for question, place in answered:
+                if place is not None:
+                    values = {"id": question["id"], "text": question["question"], "label": [question["id"]]}
+                    yield Row(values, f"{path}: question {question['id']}")
+    except json.JSONDecodeError as error:
+        raise DataError("not readable as JSON", where=f"{path}:{error.lineno}", why=error.msg) from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise DataError("not an XQuAD-R file", where=str(path), why=why) from error
-    return AnswerPool(language, tuple(questions), tuple(sentences), tuple(contexts), answers)
+        raise DataError("not an XQuAD-R file", where=f"{path}:1", why=why) from error
+
+
+def _sentence(question: Mapping[str, Any], spans: list[Span]) -> int | None:
+    start = question["answers"][0]["answer_start"]
+    return next((place for place, (begin, end) in enumerate(spans) if begin <= start < end), None)
+
+
+def _sentences(
+    context: str, spans: list[Span], answered: list[tuple[Mapping[str, Any], int | None]], name: str, path: Path
+) -> Iterator[Row]:
+    for place, (begin, end) in enumerate(spans):
+        right = [question["id"] for question, found in answered if found == place]
+        values = {"id": f"{name}_{place}", "text": context[begin:end], "context": context, "label": right}
+        yield Row(values, f"{path}: sentence {name}_{place}")

@@ -95,7 +95,7 @@ def _one_to_one(predictions: Sequence[Any], golds: Sequence[Any]) -> Aligned:
     return list(zip(predictions, golds, strict=True))
 
 
-# Means: accuracy, reciprocal rank, question answering. Counts end with the number of examples.
+# Means: accuracy, average precision, question answering. Counts end with the number of examples.
 
 
 def _means(*keys: str) -> Callable[[Counts], dict[str, float]]:
@@ -116,11 +116,16 @@ def _accuracy(prediction: Any, gold: Any, language: str) -> Counts:
     return float(right), 1.0
 
 
-def _reciprocal_rank(prediction: Any, gold: Any, language: str) -> Counts:
-    # XTREME-R calls it map@20; with one gold entity a mention it is the reciprocal rank of the first hit in the top 20.
-    relevant = {gold} if isinstance(gold, str) else set(gold)
-    ranks = (rank for rank, item in enumerate((prediction or ())[:20], start=1) if item in relevant)
-    return 1.0 / next(ranks, float("inf")), 1.0
+def _average_precision(prediction: Any, gold: Any, language: str) -> Counts:
+    # The mean over the right ones of precision at their rank; what is not found counts 0, and of more than 20 right
+    # ones only 20 can be found (LAReQA). With one right entity a mention (Mewsli-X) this is its reciprocal rank.
+    right = {gold} if isinstance(gold, str) else set(gold)
+    found, total = 0, 0.0
+    for rank, item in enumerate((prediction or ())[:20], start=1):
+        if item in right:
+            found += 1
+            total += found / rank
+    return total / min(len(right), 20) if right else 0.0, 1.0
 
 
 def _text(answer: Any) -> str:
@@ -231,6 +236,6 @@ METRICS: dict[str, Metric] = {
         _mean_metric("mlqa", ("f1", "em"), _mlqa),
         _mean_metric("tatoeba", ("accuracy",), _accuracy),
         Metric("bucc", ("f1", "precision", "recall"), "f1", _pairs, _f1, _f1_score, _by_source),
-        _mean_metric("mrr20", ("mrr20",), _reciprocal_rank),
+        _mean_metric("map@20", ("map@20",), _average_precision),
     )
 }

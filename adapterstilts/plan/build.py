@@ -312,13 +312,15 @@ class _World:
 
     def _retrieve(self, steps: tuple[str | int, ...], entry: Retrieve, task: str) -> None:
         spec = self.data.spec(task)
-        splits = [split for split in ("dev", "test") if split in spec.splits]
+        splits = ["test"] if spec.format == "ranking" else [s for s in ("dev", "test") if s in spec.splits]
         languages = self.data.languages(entry.languages, spec, splits, (*steps, "languages"))
         data = {
             f"data:{code}:{split}": self.data.prepared(self.base, task, code, split)
             for code in languages
             for split in splits
         }
+        if spec.format == "ranking":
+            data |= self.data.pool(self.base, task)
         for name in entry.modules:
             module = None if name == "base" else self.module(name)
             if name != "base" and self.all.facts[name].open:

@@ -159,6 +159,21 @@ class Data:
         else:
             self.warnings[f"{text}: it gets no dev score"] = None
 
+    def pool(self, base: BaseRef, task: str) -> dict[str, str]:
+        """The candidates of a ranking task, as parents ``pool:<language>``: of every language that has some.
+
+        They do not depend on the languages that are measured: the pool is part of the figure.
+        """
+        spec = self.spec(task)
+        claimed = [code for code in spec.languages if any(s.has(code, "pool") for s in spec.sources)]
+        claimed = claimed or list(spec.languages)
+        there = [code for code in claimed if self.find(task, code, "pool") is not None]
+        gone = [code for code in claimed if code not in there]
+        if gone and there:
+            text = f"{task}: no candidates in {', '.join(gone)}; the pool is of {', '.join(there)}, and smaller"
+            self.warnings[text] = None
+        return {f"pool:{code}": self.prepared(base, task, code, "pool") for code in there or claimed[:1]}
+
     # -- languages ----------------------------------------------------------------------------------------------------
 
     def languages(

@@ -90,9 +90,10 @@ class _Check:
             offers = f"`{spec.name}` offers {', '.join(spec.languages)}"
             self.fail(f"`{spec.name}` has no language `{language}`", steps, offers, nearest(language, spec.languages))
 
-    def _no_bitext(self, spec: TaskSpec, steps: Steps) -> None:
-        if spec.format == "bitext":
-            self.fail(f"`{spec.name}` is a bitext task", steps, "it has no labels", "list it under retrieve: tasks:")
+    def _has_head(self, spec: TaskSpec, steps: Steps) -> None:
+        if spec.searched:
+            why = f"a {spec.format} task has no head: its answers are found"
+            self.fail(f"`{spec.name}` is searched", steps, why, "list it under retrieve: tasks:")
 
     # -- entries ------------------------------------------------------------------------------------------------------
 
@@ -212,7 +213,7 @@ class _Check:
         spec = self._task(name, (*steps, "task"))
         if spec is None:
             return
-        self._no_bitext(spec, (*steps, "task"))
+        self._has_head(spec, (*steps, "task"))
         if language and (item.language or item.languages):
             self.fail(f"the language of `{item.task}` is given twice", steps, fix="keep one")
         for code in filter(None, (language, item.language, *item.languages)):
@@ -223,7 +224,7 @@ class _Check:
             steps: Steps = ("targets", name)
             spec = self._task(target.task, (*steps, "task"))
             if spec is not None:
-                self._no_bitext(spec, (*steps, "task"))
+                self._has_head(spec, (*steps, "task"))
                 self._chosen(target.languages, [spec], (*steps, "languages"))
         if bool(self.recipe.targets) != bool(self.recipe.arms):
             one, other = ("targets", "arms") if self.recipe.targets else ("arms", "targets")
@@ -258,9 +259,10 @@ class _Check:
         self._chosen(entry.languages, specs, (*steps, "languages"))
         for spec in specs:
             if section == "evaluate":
-                self._no_bitext(spec, (*steps, "tasks"))
-            elif spec.format != "bitext":
-                self.fail(f"`{spec.name}` is no bitext task", (*steps, "tasks"), f"it is {spec.format}")
+                self._has_head(spec, (*steps, "tasks"))
+            elif not spec.searched:
+                why = f"it is {spec.format}; bitext and ranking are searched"
+                self.fail(f"`{spec.name}` is not searched", (*steps, "tasks"), why)
         for module in entry.modules:
             self._measured(section, module, specs, (*steps, "modules"))
         return [language for spec in specs for language in spec.languages]

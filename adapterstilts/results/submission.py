@@ -109,23 +109,25 @@ def submission(
     Raises:
         DataError: everything that is missing, cut by a limit, or made from other than the official data, at once.
     """
-    names = tuple(only) or suite.tasks
-    if wrong := [name for name in names if name not in suite.tasks]:
-        raise RecipeError(f"{suite.name} has no {', '.join(wrong)}", why=f"it has {', '.join(suite.tasks)}")
+    read = [name for name in suite.tasks if name not in suite.unread]
+    names = tuple(only) or read
+    if wrong := [name for name in names if name not in read]:
+        why = "; ".join(suite.unread.get(name, f"its files are of {', '.join(read)}") for name in wrong)
+        raise RecipeError(f"{suite.name} has no file of {', '.join(wrong)}", why=why)
     files: dict[str, str] = {}
     problems: list[str] = []
     for name in names:
         spec = tasks.get(name)
-        stage = _stage(plan, name, choice, bitext=spec.format == "bitext")
+        stage = _stage(plan, name, choice, searched=spec.searched)
         if stage is None or not store.has(stage.hash):
-            who = choice.retrieval if spec.format == "bitext" else choice.arm
+            who = choice.retrieval if spec.searched else choice.arm
             problems.append(f"{name}: {'not run yet' if stage else 'not in the recipe'} for `{who}`")
             continue
         problems += _problems(name, stage, suite.languages(spec), store)
         folder = store.path(stage.hash)
         absent = []
         for language in suite.languages(spec):
-            found = _bitext(folder, language) if spec.format == "bitext" else _rows(folder, language, spec.format)
+            found = _found(folder, language) if spec.searched else _rows(folder, language, spec.format)
             if found is None:
                 absent.append(language)
             else:
@@ -141,11 +143,11 @@ def submission(
     return files
 
 
-def _stage(plan: Plan, task: str, choice: Choice, bitext: bool) -> Stage | None:
+def _stage(plan: Plan, task: str, choice: Choice, searched: bool) -> Stage | None:
     def fits(cell: Cell) -> bool:
         if cell.task != task or cell.base != choice.base:
             return False
-        if bitext:
+        if searched:
             return (
                 cell.kind == "retrieve"
                 and cell.arm == choice.retrieval
@@ -181,11 +183,12 @@ def _rows(folder: Path, language: str, format: str) -> tuple[str, str] | None:
         return suffix, written(map(json.loads, file))
 
 
-def _bitext(folder: Path, language: str) -> tuple[str, str] | None:
-    """Tatoeba's line numbers or BUCC's pairs of ids, as the retrieve stage wrote them."""
-    for name in (f"predictions.{language}.test.tsv", f"predictions.{language}.tsv"):
-        if (folder / name).is_file():
-            return "tsv", (folder / name).read_text(encoding="utf-8")
+def _found(folder: Path, language: str) -> tuple[str, str] | None:
+    """Tatoeba's line numbers, BUCC's pairs of ids or ranked ids, as the retrieve stage wrote them."""
+    for name in (f"{language}.test.tsv", f"{language}.tsv", f"{language}.test.json"):
+        path = folder / f"predictions.{name}"
+        if path.is_file():
+            return path.suffix[1:], path.read_text(encoding="utf-8")
     return None
 
 

@@ -1,27 +1,40 @@
-"""Stage retrieve: module x bitext task x languages -> embeddings of all layers in one pass -> scores."""
+"""Stage retrieve: module x searched task x languages -> embeddings of all layers in one pass -> scores."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.data.prepared import read_prepared_bitext
-from adapterstilts.encoder.base import Base, device, load_base
+from adapterstilts.data.arrays import Arrays
+from adapterstilts.data.prepared import read_prepared, read_prepared_bitext, read_task
+from adapterstilts.encoder.base import device, load_base
+from adapterstilts.evaluation.metrics import METRICS
 from adapterstilts.modules.artifact import load_adapted, read_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.retrieval.scoring import Bitext, MiningSettings, bucc_scores, tatoeba_predictions, tatoeba_scores
+from adapterstilts.retrieval.ranking import Texts, ranked, right_of
+from adapterstilts.retrieval.scoring import (
+    VARIANTS,
+    Bitext,
+    Layers,
+    MiningSettings,
+    bucc_scores,
+    tatoeba_predictions,
+    tatoeba_scores,
+)
 from adapterstilts.retrieval.stored import embed_stored
 from adapterstilts.stages.loading import engine_facts
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import RetrieveSpec
 from adapterstilts.store.files import write_text
+from adapterstilts.tasks.spec import TaskSpec
 
-Answers = dict[str, str]  # file name -> lines
+Answers = dict[str, str]  # file name -> content
 Scored = tuple[list[dict[str, Any]], Answers]
+Answer = Callable[[str, Mapping[str, Path], Path], Scored]  # language, its prepared splits, where to embed
 
 
 def run(
@@ -31,12 +44,13 @@ def run(
 
     A killed run goes on with the language, and inside it with the batch, where it stopped.
     """
+    task = read_task(next(path for role, path in parents.items() if role.startswith("data:")))
     module = None if spec.module is None else read_module(parents["module"], base=spec.base.fingerprint)
     precision = spec.precision or ("fp32" if module is None else module.precision)
     base = load_base(
         spec.base.ref,
         precision,
-        used=_subwords(parents) if spec.engine.compact else None,
+        used=_subwords(task, parents) if spec.engine.compact else None,
         embeddings=spec.engine.embeddings,
     )
     if module is None:
@@ -45,83 +59,136 @@ def run(
     else:
         adapted = load_adapted(base, module, engine=spec.engine)
     layers = list(range(base.layers + 1)) if spec.layers == "all" else list(spec.layers)
-    task = read_prepared_bitext(next(path for role, path in parents.items() if role.startswith("data:"))).task
-    answer = _mine if task.metric == "bucc" else _match
+    searching = Searching(spec, task, adapted, layers)
+    answer: Answer = searching.mine if task.metric == "bucc" else searching.match
+    if task.format == "ranking":
+        pool = {role.removeprefix("pool:"): path for role, path in parents.items() if role.startswith("pool:")}
+        answer = searching.ranker(pool, work / "pool")
     rows: list[dict[str, Any]] = []
     for number, language in enumerate(spec.languages):
         done = work / f"{language}.json"
         if not done.is_file():
-            vectors = work / language
             splits = {
-                role.rpartition(":")[2]: _bitext(adapted, path, layers, spec, vectors / role.rpartition(":")[2])
+                role.rpartition(":")[2]: path
                 for role, path in sorted(parents.items())
                 if role.startswith(f"data:{language}:")
             }
-            scored = answer(language, splits, base, spec)
-            write_text(done, json.dumps(scored))
-            shutil.rmtree(vectors)
+            write_text(done, json.dumps(answer(language, splits, work / language)))
+            shutil.rmtree(work / language)
         found, answers = json.loads(done.read_text(encoding="utf-8"))
         rows += found
-        for name, lines in answers.items():
-            (directory / name).write_text(lines, encoding="utf-8")
+        for name, content in answers.items():
+            (directory / name).write_text(content, encoding="utf-8")
         progress((number + 1) / len(spec.languages), language)
     (directory / "scores.json").write_text(json.dumps(rows, indent=1))
     return {"scores": len(rows), "layers": layers, "engine": engine_facts(adapted), "peak_memory": peak_memory()}
 
 
-def _subwords(parents: Mapping[str, Path]) -> Iterator[Any]:
+def _subwords(task: TaskSpec, parents: Mapping[str, Path]) -> Iterator[Any]:
     for role, path in parents.items():
-        if role.startswith("data:"):
+        if not role.startswith(("data:", "pool:")):
+            continue
+        if task.format == "bitext":
             stored = read_prepared_bitext(path)
             yield from (stored.source_arrays.ids, stored.target_arrays.ids)
+        else:
+            yield read_prepared(path).arrays.ids
 
 
-def _bitext(adapted: Adapted, path: Path, layers: list[int], spec: RetrieveSpec, place: Path) -> Bitext:
-    stored = read_prepared_bitext(path)
-    vectors = []
-    for side, arrays in (("source", stored.source_arrays), ("target", stored.target_arrays)):
-        kept = replace(arrays, examples=arrays.examples[: None if spec.limit is None else spec.limit + 1])
+@dataclass(frozen=True)
+class Searching:
+    """What every language of a stage shares: how its sentences become vectors, and what is asked of them."""
+
+    spec: RetrieveSpec
+    task: TaskSpec
+    adapted: Adapted
+    layers: list[int]
+
+    @property
+    def headline(self) -> int:
+        """The layer of the single figure: of those asked for the nearest to that of the published scripts, 14 of 24."""
+        usual = round(self.adapted.base.layers * 14 / 24)
+        return min(self.layers, key=lambda layer: abs(layer - usual))
+
+    def embed(self, arrays: Arrays, place: Path, limit: int | None = None) -> Layers:
+        kept = replace(arrays, examples=arrays.examples[: None if limit is None else limit + 1])
         # The stage's hash already says of which sentences; full precision, so that scores are those of the encoder.
+        pooling = self.spec.pooling
         made = embed_stored(
-            adapted,
+            self.adapted,
             kept,
-            place / side,
-            layers,
+            place,
+            self.layers,
             {"count": len(kept)},
-            poolings=[spec.pooling],
+            poolings=[pooling],
             kind="fp32",
-            tokens=spec.engine.tokens,
+            tokens=self.spec.engine.tokens,
         )
-        vectors.append({layer: made.layer(layer, spec.pooling) for layer in layers})
-    source, target = stored.source[: spec.limit], stored.target[: spec.limit]
-    gold = stored.gold
-    if spec.limit is not None and gold is not None:
-        known = {name for name, _ in source}, {name for name, _ in target}
-        gold = [(s, t) for s, t in gold if s in known[0] and t in known[1]]
-    return Bitext(source, target, gold, vectors[0], vectors[1])
+        return {layer: made.layer(layer, pooling) for layer in self.layers}
 
+    # -- bitext -------------------------------------------------------------------------------------------------------
 
-def _headline(spec: RetrieveSpec, base: Base) -> int:
-    """The layer of the single Tatoeba figure: the only one asked for, else that of the published scripts (14 of 24)."""
-    if spec.layers != "all" and len(spec.layers) == 1:
-        return spec.layers[0]
-    return round(base.layers * 14 / 24)
+    def bitext(self, path: Path, place: Path) -> Bitext:
+        stored, limit = read_prepared_bitext(path), self.spec.limit
+        vectors = [
+            self.embed(arrays, place / side, limit)
+            for side, arrays in (("source", stored.source_arrays), ("target", stored.target_arrays))
+        ]
+        source, target, gold = stored.source[:limit], stored.target[:limit], stored.gold
+        if limit is not None and gold is not None:
+            known = {name for name, _ in source}, {name for name, _ in target}
+            gold = [(s, t) for s, t in gold if s in known[0] and t in known[1]]
+        return Bitext(source, target, gold, vectors[0], vectors[1])
 
+    def match(self, language: str, splits: Mapping[str, Path], place: Path) -> Scored:
+        rows: list[dict[str, Any]] = []
+        answers: Answers = {}
+        for split, path in splits.items():
+            bitext = self.bitext(path, place / split)
+            lines = tatoeba_predictions(bitext, self.headline)
+            answers[f"predictions.{language}.{split}.tsv"] = "".join(f"{line}\n" for line in lines)
+            rows += tatoeba_scores(language, bitext, layer=self.headline, split=split) if bitext.gold else []
+        return rows, answers
 
-def _match(language: str, splits: Mapping[str, Bitext], base: Base, spec: RetrieveSpec) -> Scored:
-    layer = _headline(spec, base)
-    rows: list[dict[str, Any]] = []
-    answers: Answers = {}
-    for split, bitext in splits.items():
-        lines = tatoeba_predictions(bitext, layer)
-        answers[f"predictions.{language}.{split}.tsv"] = "".join(f"{line}\n" for line in lines)
-        rows += tatoeba_scores(language, bitext, layer=layer, split=split) if bitext.gold else []
-    return rows, answers
+    def mine(self, language: str, splits: Mapping[str, Path], place: Path) -> Scored:
+        settings = MiningSettings(neighbours=self.spec.neighbours, margin=self.spec.margin)
+        layer = self.layers[0] if len(self.layers) == 1 else None
+        sides = {split: self.bitext(path, place / split) for split, path in splits.items()}
+        result = bucc_scores(language, sides["dev"], sides.get("test"), layer=layer, settings=settings)
+        pairs = "".join(f"{source}\t{target}\n" for source, target in result.pairs)
+        return result.rows, {f"predictions.{language}.tsv": pairs}
 
+    # -- ranking ------------------------------------------------------------------------------------------------------
 
-def _mine(language: str, splits: Mapping[str, Bitext], base: Base, spec: RetrieveSpec) -> Scored:
-    settings = MiningSettings(neighbours=spec.neighbours, margin=spec.margin)
-    layer = spec.layers[0] if spec.layers != "all" and len(spec.layers) == 1 else None
-    result = bucc_scores(language, splits["dev"], splits.get("test"), layer=layer, settings=settings)
-    pairs = "".join(f"{source}\t{target}\n" for source, target in result.pairs)
-    return result.rows, {f"predictions.{language}.tsv": pairs}
+    def texts(self, path: Path, place: Path, limit: int | None = None) -> Texts:
+        prepared = read_prepared(path)
+        vectors = self.embed(prepared.arrays, place, limit)
+        named = [(example["id"], example["label"] or ()) for example in prepared.examples()][:limit]
+        return Texts([name for name, _ in named], [labels for _, labels in named], vectors)
+
+    def ranker(self, paths: Mapping[str, Path], place: Path) -> Answer:
+        """The candidates embedded once, and what answers in one language after the other; no limit cuts the pool."""
+        pool = [self.texts(path, place / code) for code, path in sorted(paths.items())]
+        right = right_of(pool)
+        size = sum(len(texts.ids) for texts in pool)
+
+        def rank(language: str, splits: Mapping[str, Path], place: Path) -> Scored:
+            rows: list[dict[str, Any]] = []
+            answers: Answers = {}
+            for split, path in splits.items():
+                queries = self.texts(path, place / split, self.spec.limit)
+                wanted = [{name for label in labels for name in right.get(label, ())} for labels in queries.labels]
+                for layer in self.layers:
+                    for variant in VARIANTS:
+                        found = list(ranked(queries, pool, layer, variant))
+                        values = METRICS[self.task.metric](found, wanted, language=language)
+                        headline = (layer, variant) == (self.headline, "raw")
+                        row = {"language": language, "split": split, "n": len(found), "layer": layer}
+                        row |= {"variant": variant, "candidates": size, "headline": headline}
+                        rows += [{**row, "metric": name, "value": value} for name, value in values.items()]
+                        if headline:
+                            lists = dict(zip(queries.ids, found, strict=True))
+                            answers[f"predictions.{language}.{split}.json"] = json.dumps(lists) + "\n"
+            return rows, answers
+
+        return rank

@@ -150,7 +150,10 @@ class EvaluateSpec(Spec):
 
 
 class RetrieveSpec(Spec):
-    """A module (or the bare base) on a bitext task in several languages. Parents ``data:<language>:<split>``."""
+    """A module (or the bare base) on a searched task in several languages.
+
+    Parents: ``data:<language>:<split>``, and of a ranking task ``pool:<language>``, the candidates.
+    """
 
     kind: ClassVar[str] = "retrieve"
     skip: ClassVar[frozenset[str]] = frozenset({"overrides", "engine"})

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.settings import Float, Settings
 
-FORMATS = ("classification", "multiple_choice", "tagging", "span", "masked_lm", "bitext")
-FormatName = Literal["classification", "multiple_choice", "tagging", "span", "masked_lm", "bitext"]
-READERS = ("tsv", "csv", "jsonl", "json", "squad", "copa_xml", "conll", "conllu", "lines", "pairs")
-ReaderName = Literal["tsv", "csv", "jsonl", "json", "squad", "copa_xml", "conll", "conllu", "lines", "pairs"]
+FormatName = Literal["classification", "multiple_choice", "tagging", "span", "masked_lm", "bitext", "ranking"]
+ReaderName = Literal[
+    "tsv", "csv", "jsonl", "json", "squad", "copa_xml", "conll", "conllu", "lines", "pairs", "xquad_r", "mewsli"
+]
+FORMATS: tuple[str, ...] = get_args(FormatName)
+READERS: tuple[str, ...] = get_args(ReaderName)
+SEARCHED = ("bitext", "ranking")  # formats without a head: their answers are found, by the stage retrieve
 GoldForm = Literal["lines", "tags", "pairs", "indices", "squad"]
 # What a task says about itself and where its data come from; it does not decide what is computed from given data.
 PROSE = frozenset({"title", "benchmarks", "licence", "citation", "url", "notes", "sizes", "sources", "source"})
@@ -181,6 +184,11 @@ class TaskSpec(Settings):
     def head_name(self) -> str:
         """A target is scored with the head of the task it was trained on: xquad with squad's."""
         return self.head or self.train_task
+
+    @property
+    def searched(self) -> bool:
+        """Whether its answers are found among candidates (stage retrieve) and not predicted by a head."""
+        return self.format in SEARCHED
 
     @property
     def chance_level(self) -> float | None:

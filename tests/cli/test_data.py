@@ -16,7 +16,7 @@ def test_suites(fresh: Program) -> None:
     found = {entry["name"]: entry for entry in fresh.json("ls", "suites")}
     assert set(found) == {"phang2020-intermediate", "xtreme", "xtreme-r"} and len(found["xtreme"]["tasks"]) == 9
     assert "structured prediction" in fresh("show", "xtreme").stdout
-    assert fresh.json("show", "xtreme-r")["absent"].keys() == {"mewslix", "lareqa"}
+    assert fresh.json("show", "xtreme-r")["unread"].keys() == {"lareqa"}
 
 
 def test_check(fresh: Program) -> None:

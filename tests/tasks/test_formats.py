@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from adapterstilts.data.tokenise import Tokenizer
 from adapterstilts.errors import DataError
-from adapterstilts.tasks.formats import NAMES, get_format
+from adapterstilts.tasks.formats import get_format
 from adapterstilts.tasks.formats.base import ExampleView, Row, pair_lengths
 from adapterstilts.tasks.formats.span import best_windows, located, windows
 from adapterstilts.tasks.registry import TaskRegistry
-from adapterstilts.tasks.spec import TaskSpec
+from adapterstilts.tasks.spec import FORMATS, TaskSpec
 from tests.data.encoding import arrays_of, decoded_gold, gold_outputs
 
 REGISTRY = TaskRegistry()
@@ -199,6 +199,7 @@ def test_no_row_is_ever_too_long(tokenizer: Tokenizer, text_a: str, text_b: str,
         "span": {"id": "0", "question": text_a, "context": text_b, "answers": []},
         "masked_lm": {"id": "0", "text_a": text_a, "text_b": None},
         "bitext": {"id": "0", "text": text_a},
+        "ranking": {"id": "0", "text": text_a, "context": text_b, "label": None},
     }
     shipped = {
         "classification": "mnli",
@@ -207,8 +208,9 @@ def test_no_row_is_ever_too_long(tokenizer: Tokenizer, text_a: str, text_b: str,
         "span": "squad",
         "masked_lm": "mlm",
         "bitext": "tatoeba",
+        "ranking": "lareqa",
     }
-    for name in NAMES:
+    for name in FORMATS:
         encoded = get_format(name).encode([examples[name]], tokenizer, task(shipped[name], max_length=length))[0]
         assert encoded.rows
         assert all(2 <= len(row.ids) <= length for row in encoded.rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,19 +15,20 @@ from adapterstilts.tasks.spec import TaskSpec, split_task
 
 SHIPPED = Path(__file__).parent
 Part = tuple[str, str, str]  # task, language, split
+POOL = "pool"  # the split of a ranking task that holds its candidates
 
 
 class Suite(Settings):
     """``groups``: title -> tasks. ``benchmark``: whose languages count; without, all languages of a task do.
 
-    ``absent``: what belongs to the published suite and is no task here, with the reason.
+    ``unread``: tasks that the benchmark's own scorer has no file for, with the reason; they are not exported.
     """
 
     name: str
     title: str = ""
     benchmark: str | None = None
     groups: dict[str, tuple[str, ...]]
-    absent: dict[str, str] = {}
+    unread: dict[str, str] = {}
     citation: str = ""
     url: str = ""
     notes: tuple[str, ...] = ()
@@ -91,7 +92,7 @@ def parts_of(name: str, tasks: TaskRegistry, languages: tuple[str, ...] = ()) ->
     if absent := [code for code in asked if code not in spec.languages]:
         why = f"it has {', '.join(spec.languages)}"
         raise RecipeError(f"{task} does not have {', '.join(absent)}", why=why)
-    yield from ((task, code, split) for code in asked or spec.languages for split in spec.splits)
+    yield from _held(spec, asked or spec.languages, spec.splits)
 
 
 def _suite_parts(suite: Suite, tasks: TaskRegistry, languages: tuple[str, ...]) -> Iterator[Part]:
@@ -104,4 +105,14 @@ def _suite_parts(suite: Suite, tasks: TaskRegistry, languages: tuple[str, ...]) 
             wanted = ("train", trained.selection.split)
             yield from ((trained.name, code, split) for split in wanted if split in trained.splits)
         chosen = [code for code in suite.languages(spec) if not languages or code in languages]
-        yield from ((name, code, split) for code in chosen for split in spec.splits if split != "train")
+        yield from _held(spec, chosen, [split for split in spec.splits if split not in ("train", POOL)])
+        if POOL in spec.splits:  # candidates of other languages are candidates too
+            yield from _held(spec, spec.languages, [POOL])
+
+
+def _held(spec: TaskSpec, languages: Sequence[str], splits: Sequence[str]) -> Iterator[Part]:
+    """The parts that some source of the task claims to hold; all where it has no source but the user's own files."""
+    for language in languages:
+        for split in splits:
+            if not spec.sources or any(source.has(language, split) for source in spec.sources):
+                yield spec.name, language, split

@@ -1,0 +1,65 @@
+"""Queries that find candidates in one pool over all languages: answers to questions, entities to mentions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterstilts.errors import DataError
+from adapterstilts.tasks.formats.base import (
+    EncodedExample,
+    Example,
+    ExampleView,
+    FieldType,
+    Row,
+    Tokenizer,
+    pair_rows,
+    text_of,
+)
+from adapterstilts.tasks.spec import TaskSpec
+
+
+class Ranking:
+    """``<s> text </s>``, or ``<s> text </s></s> context </s>`` for a candidate with its paragraph.
+
+    An example is {id, text, context, label}: a candidate is right for a query when their labels share one. Queries
+    are the splits dev and test, candidates the split ``pool``.
+    """
+
+    name: ClassVar[str] = "ranking"
+    fields: ClassVar[Mapping[str, FieldType]] = {}
+
+    def parse(self, row: Row, task: TaskSpec) -> Example:
+        label = row.values.get("label")
+        if label is not None and not (isinstance(label, list) and all(isinstance(key, str) for key in label)):
+            raise DataError("`label` is no list of texts", where=row.where, why=f"found {str(label)[:60]}")
+        context = text_of(row, "context") if row.values.get("context") is not None else None
+        text = text_of(row, "text", empty=False)
+        return {"id": str(row.values["id"]), "text": text, "context": context, "label": label}
+
+    def encode(self, examples: Sequence[Example], tokenizer: Tokenizer, task: TaskSpec) -> list[EncodedExample]:
+        texts = [(e["text"], e["context"]) for e in examples]
+        return [encoded for _, encoded in pair_rows(texts, tokenizer, task.settings.max_length)]
+
+    def texts(self, example: Example) -> list[str]:
+        return [example["text"]]
+
+    def usable(self, example: Example) -> bool:
+        """Nothing is trained on it: the published dual encoders have a loss of their own."""
+        return False
+
+    def decode(
+        self, outputs: Sequence[NDArray[np.float32]], view: ExampleView, example: Example, task: TaskSpec
+    ) -> NoReturn:
+        """There is no head: answers come from a search over the pool."""
+        raise ValueError(f"{task.name} is scored by the retrieve stage, it has no head")
+
+    def gold(self, example: Example, task: TaskSpec) -> list[str] | None:
+        labels: list[str] | None = example["label"]
+        return labels
+
+
+FORMAT = Ranking()
