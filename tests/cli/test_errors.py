@@ -35,7 +35,7 @@ MISTAKES: list[tuple[list[str], int, list[str]]] = [
     (["merge", "a", "b", "--name", "a"], 2, ["`a` is the name of a module that is merged"]),
     (["merge", "a", "--name", "m", "--weights", "1,x"], 2, ["no list of numbers"]),
     (["evaluate", "absent", "t-nli"], 5, ["no module `absent`"]),
-    (["retrieve", "t-nli", "--base", "lab/s0"], 2, ["`t-nli` is no bitext task"]),
+    (["retrieve", "t-nli", "--base", "lab/s0"], 2, ["`t-nli` is not searched"]),
     (["retrieve", "t-bucc", "--base", "lab/s0", "--layers", "top"], 2, ["neither `all` nor numbers"]),
     (["report", "absent"], 5, ["no recipe and no run `absent`"]),
     (["report", "{recipe}"], 5, ["nothing is measured for `small` yet", "adapterstilts run"]),

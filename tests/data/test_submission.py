@@ -156,7 +156,7 @@ def test_whatever_is_missing_is_said_at_once_and_nothing_is_written(shared_data:
         assert problem in text
     xcopa = submission(plan, store, tasks, Suite(name="s", benchmark="here", groups={"g": ("xcopa",)}), CHOICE)
     assert set(xcopa) == {f"xcopa/test-{language}.jsonl" for language in PRESENT["xcopa"]}
-    with pytest.raises(RecipeError, match="has no xyz"):
+    with pytest.raises(RecipeError, match="has no file of xyz"):
         submission(plan, store, tasks, get_suite("xtreme"), CHOICE, ["xyz"])
     (store.path(plan.cells[0].stage) / "predictions.sw.jsonl").unlink()
     suite = Suite(name="s", benchmark="here", groups={"g": ("xnli",)})

@@ -116,9 +116,9 @@ def test_unequal_lengths_and_unknown_golds_are_refused() -> None:
         METRICS["squad"]([], [], language="en")
 
 
-def test_reciprocal_rank_looks_at_twenty() -> None:
+def test_average_precision_looks_at_twenty() -> None:
     ranked = [f"Q{i}" for i in range(30)]
-    scores = METRICS["mrr20"].example_scores(
+    scores = METRICS["map@20"].example_scores(
         [ranked, ranked, ranked, None], [["Q3"], ["Q19"], ["Q20"], ["Q1"]], language="en"
     )
     assert scores == [1 / 4, 1 / 20, 0.0, 0.0]
