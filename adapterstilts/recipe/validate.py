@@ -188,7 +188,7 @@ class _Check:
         spec = self._task(parts[0], steps) if parts is not None else None
         if spec is None:
             return
-        self._no_bitext(spec, steps)
+        self._has_head(spec, steps)
         if parts[1]:
             self._language(parts[1], spec, steps)
         names = leaves(merge)
