@@ -84,9 +84,7 @@ class Execution:
             return self._through(layers, hidden, batch)
         for begin in range(0, len(layers), size):
             # The interception is entered inside the segment, so what is computed again runs in it, too.
-            hidden = checkpoint(
-                self._through, layers[begin : begin + size], hidden, batch, use_reentrant=False
-            )
+            hidden = checkpoint(self._through, layers[begin : begin + size], hidden, batch, use_reentrant=False)
         return hidden
 
     def _through(self, layers: Sequence[nn.Module], hidden: Tensor, batch: Batch) -> Tensor:

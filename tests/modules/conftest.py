@@ -21,7 +21,7 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("base"))
 
 
-def make_tiny(directory: Path) -> Path:
+def make_tiny(directory: Path, positions: int = 66) -> Path:
     """Write the small base."""
     from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
@@ -32,7 +32,7 @@ def make_tiny(directory: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=48,
-        max_position_embeddings=66,
+        max_position_embeddings=positions,
         type_vocab_size=1,
         pad_token_id=1,
         hidden_dropout_prob=0.0,
