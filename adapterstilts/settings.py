@@ -89,7 +89,7 @@ class TrainSettings(Settings):
 
 
 class MethodSettings(Settings):
-    """A method by name with its own parameters; ``lora`` and ``{name: lora, r: 16}`` are both read."""
+    """A method by name with its own parameters: ``lora``, ``{name: lora, r: 16}``, ``lora+seq_bn`` for a union."""
 
     name: str
     parameters: dict[str, Any] = {}
@@ -98,7 +98,8 @@ class MethodSettings(Settings):
     @classmethod
     def _flat(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return {"name": value}
+            parts = [{"name": name.strip()} for name in value.split("+")]
+            return parts[0] if len(parts) == 1 else {"name": "union", "parameters": {"of": parts}}
         if isinstance(value, dict) and "parameters" not in value:
             return {"name": value.get("name"), "parameters": {k: v for k, v in value.items() if k != "name"}}
         return value

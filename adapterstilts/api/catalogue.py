@@ -11,8 +11,9 @@ from typing import Any
 from adapterstilts.api.places import PathLike, open_store, open_tasks, recipe_files
 from adapterstilts.encoder.reference import SHIPPED, shipped
 from adapterstilts.errors import AdapterstiltsError, RecipeError
-from adapterstilts.modules.methods import METHODS
+from adapterstilts.modules.methods import METHODS, capabilities, families_of, resolve
 from adapterstilts.recipe.problems import nearest
+from adapterstilts.settings import MethodSettings
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.suites import get_suite, suite_names
@@ -68,14 +69,15 @@ def methods(store: Store, registry: TaskRegistry) -> list[Entry]:
     return [
         {
             "name": method.name,
-            "family": method.family,
+            "family": " and ".join(sorted(families_of(settings), reverse=True)),
             "summary": method.summary,
             "learning_rate": method.learning_rate,
             "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in method.defaults.items()},
             "source": method.source,
-            "capabilities": {name: list(v) if isinstance(v, tuple) else v for name, v in method.capabilities().items()},
+            "capabilities": {k: list(v) if isinstance(v, tuple) else v for k, v in capabilities(settings).items()},
         }
         for method in METHODS.values()
+        for settings in [resolve(MethodSettings(name=method.name))]
     ]
 
 
@@ -208,9 +210,7 @@ def catalogue(
 
 def _sizes(method: str, base: str | None) -> dict[str, Any]:
     """What a module of a method with its defaults takes on a base, or on the usual ones."""
-    from adapterstilts.api.explaining import base_shape, parameter_count, stored_bytes
-    from adapterstilts.modules.methods import resolve
-    from adapterstilts.settings import MethodSettings
+    from adapterstilts.api.sizes import base_shape, parameter_count, stored_bytes
 
     settings = resolve(MethodSettings(name=method))
     shapes = [base_shape(name) for name in ([base] if base else HUB_BASES)]

@@ -103,8 +103,9 @@ def import_module(
     from adapterstilts.encoder.base import load_base
     from adapterstilts.modules import importing
     from adapterstilts.modules.artifact import leaf_id, write_module
-    from adapterstilts.modules.attach import Adapted, LeafWeights
+    from adapterstilts.modules.attach import Adapted
     from adapterstilts.modules.composition import Leaf
+    from adapterstilts.modules.leaf import LeafWeights
     from adapterstilts.plan.graph import make_stage
     from adapterstilts.stages.specs import ImportSpec
 

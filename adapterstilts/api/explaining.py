@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from adapterstilts.api.formulas import bottleneck_formula, delta_formula, has_mixture
 from adapterstilts.api.places import module_base
-from adapterstilts.encoder.reference import locate
-from adapterstilts.errors import DataError, RecipeError, StoreError
+from adapterstilts.api.sizes import base_shape, parameter_count, stored_bytes
+from adapterstilts.errors import RecipeError, StoreError
 from adapterstilts.modules.composition import (
     BASE,
-    Fuse,
     Leaf,
-    Merge,
     Slot,
     Stack,
     Tree,
@@ -26,163 +23,12 @@ from adapterstilts.modules.composition import (
     parse,
     simplify,
 )
-from adapterstilts.modules.methods import METHODS, get_method, resolve
+from adapterstilts.modules.methods import METHODS, families_of, method_named, parts_of
 from adapterstilts.recipe.problems import nearest
 from adapterstilts.settings import MethodSettings
 from adapterstilts.store import Store
 
-BYTES = 4  # modules are kept in fp32
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The numbers of an encoder that decide parameter counts."""
-
-    ref: str
-    width: int
-    feedforward: int
-    layers: int
-    vocabulary: int
-    positions: int
-
-    @property
-    def parameters(self) -> int:
-        """Of the frozen encoder without pooler."""
-        d, f = self.width, self.feedforward
-        layer = 4 * (d * d + d) + (d * f + f) + (f * d + d) + 4 * d
-        return (self.vocabulary + self.positions + 1) * d + 2 * d + self.layers * layer
-
-
-# Published configurations, so that the production bases can be explained without a network.
-_PUBLISHED = {
-    "FacebookAI/xlm-roberta-base": (768, 3072, 12, 250002, 514),
-    "FacebookAI/xlm-roberta-large": (1024, 4096, 24, 250002, 514),
-}
-
-
-def base_shape(ref: str) -> Shape:
-    """The shape of a base from its config.json, or of a published one.
-
-    Raises:
-        DataError: not there, and not one whose shape is known.
-    """
-    found = locate(ref)
-    if found.directory is None:
-        if found.repository in _PUBLISHED:
-            return Shape(ref, *_PUBLISHED[str(found.repository)])
-        path = _cached_config(str(found.repository), found.revision)
-    else:
-        path = found.directory / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
-    try:
-        return Shape(ref, *(int(config[name]) for name in names))
-    except KeyError as error:
-        raise DataError(f"the base has no {error}", where=str(path), why="it is no encoder of the XLM-R kind") from None
-
-
-def _cached_config(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(repository, "config.json", revision=revision)
-    if isinstance(path, str):
-        return Path(path)
-    raise DataError(
-        f"the shape of `{repository}` is not known here", why="its config.json is not cached", fix="--base DIR"
-    )
-
-
-# -- parameters -------------------------------------------------------------------------------------------------------
-
-
-def parameter_count(method: MethodSettings, shape: Shape) -> int | None:
-    """Parameters of one module of a resolved method; None for a method whose size is only known when it is built."""
-    chosen = method.parameters
-    layers = len(chosen["layers"]) if chosen.get("layers") is not None else shape.layers
-    d, f = shape.width, shape.feedforward
-    sides = {"intermediate": (d, f), "output": (f, d)}  # every other site is d x d
-    sites = [(site, *sides.get(site, (d, d))) for site in chosen.get("sites", ())]
-    if method.name in ("lora", "rslora", "pissa"):
-        return layers * sum(int(chosen["r"]) * (a + b) for _, a, b in sites)
-    if method.name == "dora":
-        return layers * sum(int(chosen["r"]) * (a + b) + b for _, a, b in sites)
-    if method.name == "vera":
-        return layers * sum(int(chosen["r"]) + b for _, _, b in sites)
-    if method.name == "ia3":
-        return layers * sum(a if site in chosen["inputs"] else b for site, a, b in sites)
-    if method.name == "prefix_tuning":
-        inner, out = int(chosen["inner"]), layers * 2 * d
-        return int(chosen["length"]) * d + (d * inner + inner) + (inner * out + out)
-    inner = max(1, int(d // chosen["reduction"]))
-    places = layers * (1 if method.name in ("seq_bn", "seq_bn_inv", "par_bn") else 2)
-    if method.name == "compacter":
-        return places * 3 * (d + inner) + int(chosen["dim"]) ** 3
-    half = d // 2
-    coupled = half // int(chosen["inv_reduction"]) if "inv_reduction" in chosen else 0
-    mapped = 2 * (2 * half * coupled + coupled + half) if coupled else 0
-    return places * (2 * d * inner + inner + d) + mapped
-
-
-def stored_bytes(method: MethodSettings, shape: Shape) -> int | None:
-    """Bytes of a stored module: what trains, and of PiSSA also where it started."""
-    count = parameter_count(method, shape)
-    return None if count is None else count * BYTES * (2 if method.name == "pissa" else 1)
-
-
-# -- formulas ---------------------------------------------------------------------------------------------------------
-
-
-def delta_formula(tree: Tree, count: list[int] | None = None) -> str:
-    """What is added to W x at a linear site."""
-    count = [0] if count is None else count
-    if isinstance(tree, Leaf):
-        return ("" if tree.weight == 1.0 else f"{tree.weight:g} ") + f"Δ_{tree.name} x"
-    if isinstance(tree, Slot):
-        return f"Δ_{{{tree.name}}} x"
-    if isinstance(tree, Stack):
-        return " + ".join(delta_formula(child, count) for child in tree.children)
-    if isinstance(tree, Fuse):
-        count[0] += 1
-        gate = _alpha(count[0]) + ("_{}" if tree.how == "weights" else "_{}(x)")
-        terms = []
-        for number, child in enumerate(tree.children, start=1):
-            inner = delta_formula(child, count)
-            terms.append(f"{gate.replace('{}', str(number))} " + (f"({inner})" if " + " in inner else inner))
-        return " + ".join(terms)
-    return _merged(tree, "Δ") + " x"
-
-
-def bottleneck_formula(tree: Tree, inside: str = "h", count: list[int] | None = None) -> str:
-    """What a hidden state h becomes behind a sublayer."""
-    count = [0] if count is None else count
-    if isinstance(tree, Leaf):
-        return f"g_{tree.name}({inside})"
-    if isinstance(tree, Slot):
-        return f"g_{{{tree.name}}}({inside})"
-    if isinstance(tree, Stack):
-        for child in tree.children:
-            inside = bottleneck_formula(child, inside, count)
-        return inside
-    if isinstance(tree, Fuse):
-        count[0] += 1
-        own = _alpha(count[0])
-        terms = [bottleneck_formula(child, inside, count) for child in tree.children]
-        if tree.how == "attention":
-            return f"AdapterFusion({inside}; {', '.join(terms)})"
-        argument = "" if tree.how == "weights" else f"({inside})"
-        return " + ".join(f"{own}_{number}{argument} {term}" for number, term in enumerate(terms, start=1))
-    return f"{_merged(tree, 'g')}({inside})"
-
-
-def _alpha(number: int) -> str:
-    return "α" if number == 1 else f"α{chr(0x2080 + number)}"
-
-
-def _merged(tree: Merge, symbol: str) -> str:
-    return f"{symbol}_{{{format_tree(tree)}}}"
-
-
-# -- the whole --------------------------------------------------------------------------------------------------------
+FAMILIES = {"delta": delta_formula, "bottleneck": bottleneck_formula}
 
 
 def explain(expression: str, *, base: str | None = None, store: Store) -> dict[str, Any]:
@@ -206,12 +52,13 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
     shape = base_shape(ref) if ref else None
     rows = []
     for name, method in sorted(methods.items(), key=lambda item: _places(tree).index(item[0])):
-        known = get_method(method.name)
         number = parameter_count(method, shape) if shape is not None else None
-        row: dict[str, Any] = {"name": name, "method": method.name, "family": known.family, "trains": name in trains}
+        called = "+".join(part.name for _, part in parts_of(method))
+        row: dict[str, Any] = {"name": name, "method": called, "family": " and ".join(_families(method))}
+        row["trains"] = name in trains
         row |= {"parameters": number, "bytes": None if shape is None else stored_bytes(method, shape)}
         rows.append(row | {"settings": method.parameters})
-    families = sorted({row["family"] for row in rows}, reverse=True)
+    families = [family for family in FAMILIES if any(family in families_of(method) for method in methods.values())]
     return {
         "schema_version": 1,
         "expression": format_tree(tree),
@@ -224,6 +71,10 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
     }
 
 
+def _families(method: MethodSettings) -> list[str]:
+    return [family for family in FAMILIES if family in families_of(method)]
+
+
 def _places(tree: Tree) -> list[str]:
     """The names of leaves and slots, from the bottom up."""
     if isinstance(tree, (Leaf, Slot)):
@@ -234,7 +85,7 @@ def _places(tree: Tree) -> list[str]:
 def _abstract(tree: Tree, store: Store) -> bool:
     """Whether an expression names no stored module and no method: then its names stand for any."""
     names = leaves(tree)
-    return not isinstance(tree, Leaf) and bool(names) and not any(n in METHODS or n in store.names for n in names)
+    return not isinstance(tree, Leaf) and bool(names) and not any(method_named(n) or n in store.names for n in names)
 
 
 def _explained_names(tree: Tree) -> dict[str, Any]:
@@ -244,7 +95,7 @@ def _explained_names(tree: Tree) -> dict[str, Any]:
         {"name": name, "method": None, "family": None, "trains": name in trains, "parameters": None} for name in names
     ]
     weighted = any(f"*{name}" in format_tree(tree) for name in names)
-    formulas = {"delta": f"W x + {delta_formula(tree)}"}
+    formulas = {"delta": delta_formula(tree)}
     formulas |= {} if weighted else {"bottleneck": bottleneck_formula(tree)}
     return {
         "schema_version": 1,
@@ -268,8 +119,9 @@ def _resolved(tree: Tree, store: Store) -> tuple[Tree, dict[str, MethodSettings]
 
     def open_leaf(leaf: Leaf) -> Tree:
         name = leaf.name
-        if name in METHODS:
-            methods[name] = resolve(MethodSettings(name=name))
+        named = method_named(name)
+        if named is not None:
+            methods[name] = named
             return leaf
         try:
             hash = store.resolve(name)
@@ -328,28 +180,15 @@ def _trained(tree: Tree) -> set[str]:
 def _formulas(tree: Tree, methods: Mapping[str, MethodSettings]) -> dict[str, str]:
     if tree == BASE:
         return {"delta": "W x", "bottleneck": "h"}
-    found = {}
-    for family in ("delta", "bottleneck"):
-        part = _of_family(tree, methods, family)
-        if part is None:
-            continue
-        found[family] = f"W x + {delta_formula(part)}" if family == "delta" else bottleneck_formula(part)
+    found: dict[str, str] = {}
+    for family, formula in FAMILIES.items():
+
+        def sits(name: str, family: str = family) -> bool:
+            return name not in methods or family in families_of(methods[name])
+
+        if any(family in families_of(method) for method in methods.values()):
+            found[family] = formula(tree, sits)
     return found
-
-
-def _of_family(tree: Tree, methods: Mapping[str, MethodSettings], family: str) -> Tree | None:
-    """The part of a tree that acts at the places of one family."""
-    if isinstance(tree, Leaf):
-        return tree if get_method(methods[tree.name].name).family == family else None
-    if isinstance(tree, Slot):
-        held = methods.get(f"{{{tree.name}}}")
-        return tree if held is None or get_method(held.name).family == family else None
-    parts = [part for child in tree.children if (part := _of_family(child, methods, family)) is not None]
-    if not parts or (all(isinstance(part, Slot) for part in parts) and family == "bottleneck" and leaves(tree)):
-        return None
-    if isinstance(tree, Stack):
-        return simplify(Stack(tuple(parts)))
-    return replace(tree, children=tuple(parts))
 
 
 def _notes(tree: Tree, families: list[str], both: bool = True) -> list[str]:
@@ -358,7 +197,7 @@ def _notes(tree: Tree, families: list[str], both: bool = True) -> list[str]:
         notes.append("W: the frozen map at a linear site; Δ_m: what module m adds there (LoRA: s·B·A)")
     if "bottleneck" in families:
         notes.append("h: the hidden state behind a sublayer; g_m: bottleneck m with its residual")
-    if "α" in delta_formula(tree):
+    if has_mixture(tree):
         notes.append("α: softmax over the fused modules, trained per layer; the modules stay frozen")
     if isinstance(tree, Stack) and len(tree.children) > 1:
         notes.append("only the last module of a stack trains; a fresh one changes nothing before its first step")

@@ -29,7 +29,7 @@ from adapterstilts.encoder.base import Base, device
 from adapterstilts.encoder.batch import Batch, collate
 from adapterstilts.encoder.vocabulary import golden_ids
 from adapterstilts.errors import StoreError
-from adapterstilts.modules.attach import DEFAULT_ENGINE, Adapted, LeafWeights, fusion_key, fusions
+from adapterstilts.modules.attach import DEFAULT_ENGINE, Adapted
 from adapterstilts.modules.composition import (
     Leaf,
     Tree,
@@ -41,7 +41,9 @@ from adapterstilts.modules.composition import (
     parse,
     simplify,
 )
-from adapterstilts.modules.methods import get_method
+from adapterstilts.modules.forward import fusion_key, fusions
+from adapterstilts.modules.leaf import LeafWeights, read, save
+from adapterstilts.modules.methods import families_of
 from adapterstilts.settings import EngineSettings, MethodSettings, Precision
 
 # Relative distance between stored and recomputed outputs; another device rounds bf16 differently.
@@ -85,8 +87,7 @@ class Module:
                     where=str(self.directory),
                     why="a child needs its parents",
                 )
-            empty = LeafWeights(self.methods[leaf])
-            found[leaf] = LeafWeights(self.methods[leaf], empty.library.read(place))
+            found[leaf] = read(place, self.methods[leaf])
         return found
 
     def head(self, name: str) -> dict[str, Tensor]:
@@ -166,11 +167,10 @@ def write_module(
         The module as it will be read again; its outputs have been compared after reloading by the caller.
     """
     assert adapted.tree is not None
-    weights, slot = adapted.modules[trained], adapted.slots[trained]
-    method, tensors = weights.library.stored(adapted.model, slot, weights.method)
-    own = leaf_id(tensors)
-    weights.library.save(adapted.model, slot, weights.method, directory / "leaves" / own)
-    methods = {own: method}
+    kept = adapted.stored(trained)
+    own = leaf_id(kept.tensors or {})
+    save(adapted.model, adapted.parts[trained], directory / "leaves" / own)
+    methods = {own: kept.method}
     for leaf in leaves(adapted.tree):
         if leaf != trained:
             link_tree(parents[leaf], directory / "leaves" / leaf)
@@ -279,4 +279,4 @@ def _golden_batch(adapted: Adapted) -> Batch:
 
 def family(module: Module) -> set[str]:
     """The method families a module uses."""
-    return {get_method(method.name).family for method in module.methods.values()}
+    return {family for method in module.methods.values() for family in families_of(method)}

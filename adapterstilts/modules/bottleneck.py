@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,23 @@ def prepare(model: nn.Module) -> None:
     # It wraps every linear layer for a LoRA of its own, which is not used, and knows only ordinary weights.
     for path, linear in linears.items():
         model.set_submodule(path, linear)
+    _keep_precision(model)
+
+
+def _keep_precision(model: Any) -> None:
+    """Prefixes are in fp32 whatever the base is in; the attention gets them in the base's precision."""
+    from adapters.methods.prefix_tuning import PrefixTuningLayer
+
+    def prefix(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(keys: Tensor, values: Tensor, hidden: Tensor, mask: Any = None, **options: Any) -> Any:
+            longer, beside, covered = plain(keys, values, hidden, mask, **options)
+            return longer.to(keys.dtype), beside.to(values.dtype), covered if mask is None else covered.to(mask.dtype)
+
+        return forward
+
+    for layer in model.modules():
+        if isinstance(layer, PrefixTuningLayer):
+            layer.forward = prefix(layer.forward)
 
 
 def inject(model: Any, slot: str, method: MethodSettings, dropout: float) -> None:
@@ -126,45 +143,79 @@ def running(model: Any) -> Iterator[None]:
         yield
 
 
-def activate(model: Any, block: Any) -> None:
-    """Activate a composition block of slots (see ``stack`` and ``fuse``), or nothing for None."""
-    model.set_active_adapters(block)
+def activate(model: Any, slots: Sequence[str]) -> None:
+    """Let these modules map the embeddings, put their prefixes before the keys and find what their layers share.
 
-
-def stack(children: Sequence[Any]) -> Any:
-    """Run one after the other, the first nearest to the base."""
+    What they add behind the sublayers is composed by ``compose``.
+    """
     from adapters.composition import Stack
 
-    # The library refuses a stack inside a stack.
-    flat = [one for child in children for one in (child.children if isinstance(child, Stack) else [child])]
-    return flat[0] if len(flat) == 1 else Stack(*flat)
+    maps = [model.invertible_adapters[slot] for slot in slots if slot in model.invertible_adapters]
+
+    def mapped(states: Tensor, rev: bool = False) -> Tensor:
+        found = states.float()
+        for one in reversed(maps) if rev else maps:
+            found = one(found, rev=rev)
+        return found.to(states.dtype)
+
+    # The library's own takes the lowest module's map alone.
+    model.invertible_adapters_forward = mapped
+    model.set_active_adapters(Stack(*slots) if slots else None)
 
 
-def fuse(model: Any, slots: Sequence[str], how: str) -> Any:
-    """A fusion block over slots; its layers are made when they are not there yet."""
-    from adapters.composition import Fuse
+def sublayers(model: nn.Module) -> dict[str, Any]:
+    """The library's layer at the end of each sublayer, by its path."""
+    from adapters.methods.bottleneck import BottleneckLayer
 
-    block = Fuse(*slots)
-    if block.name not in model.adapters_config.fusions:
-        model.add_adapter_fusion(block, "dynamic")
-    return block
+    return {path: layer for path, layer in model.named_modules() if isinstance(layer, BottleneckLayer)}
 
 
-def fusion_layers(model: nn.Module, slots: Sequence[str]) -> dict[str, nn.Module]:
-    """The fusion modules over these slots by the path of their layer."""
-    key = ",".join(slots)
-    suffix = ".adapter_fusion_layer"
-    return {
-        name.removesuffix(suffix): module[key]
-        for name, module in model.named_modules()
-        if name.endswith(suffix) and isinstance(module, nn.ModuleDict) and key in module
-    }
+def compose(model: nn.Module, forward: Callable[[str, Sublayer, Tensor], Tensor | None]) -> None:
+    """Replace the library's composition by ``norm(h + forward(path, sublayer, h) + input)`` at every sublayer.
+
+    Its own fuses only the top of a stack, loses the hidden state above a parallel bottleneck, and mixes precisions.
+    """
+    for path, layer in sublayers(model).items():
+        layer.bottleneck_layer_forward = _end(path, layer, forward)
 
 
-def replace_fusion(model: nn.Module, slots: Sequence[str], path: str, layer: nn.Module) -> None:
-    """Put another fusion module (same call) at one layer."""
-    holder: Any = model.get_submodule(path)
-    holder.adapter_fusion_layer[",".join(slots)] = layer
+class Sublayer:
+    """The end of one sublayer in a forward pass: bottlenecks read its output h and, some of them, its input."""
+
+    def __init__(self, layer: Any, before: Tensor, norm: nn.LayerNorm) -> None:
+        self.adapters = layer.adapters
+        self.before = before
+        self.norm = norm
+
+    def holds(self, slot: str) -> bool:
+        """Whether a module sits here."""
+        return slot in self.adapters
+
+    def reads(self, slot: str, state: Tensor) -> Tensor:
+        """What goes into a module's down-projection when the sublayer's output is ``state``."""
+        found: Tensor = self.adapters[slot].pre_forward(state, self.before, self._norm)[0]
+        return found
+
+    def added(self, slot: str, state: Tensor) -> Tensor:
+        """g(h) - h of one module."""
+        found: Tensor = self.adapters[slot](self.reads(slot, state), residual_input=0.0)[0]
+        return found
+
+    def _norm(self, state: Tensor) -> Tensor:
+        normed: Tensor = self.norm(state.to(self.norm.weight.dtype))
+        return normed.float()
+
+
+def _end(
+    path: str, layer: Any, forward: Callable[[str, Sublayer, Tensor], Tensor | None]
+) -> Callable[[Tensor, Tensor, nn.LayerNorm], Tensor]:
+    def composed(hidden: Tensor, before: Tensor, norm: nn.LayerNorm) -> Tensor:
+        added = forward(path, Sublayer(layer, before.float(), norm), hidden.float())
+        after = hidden if added is None else (hidden + added).to(hidden.dtype)
+        output: Tensor = norm(after + before)
+        return output
+
+    return composed
 
 
 def save(model: Any, slot: str, method: MethodSettings, directory: Path) -> None:

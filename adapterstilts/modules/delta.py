@@ -113,7 +113,7 @@ def is_plain(method: MethodSettings) -> bool:
     return method.name in PLAIN
 
 
-def compose(model: nn.Module, forward: Callable[[str, Site, Tensor, Tensor], Any]) -> None:
+def compose(model: nn.Module, forward: Callable[[str, Site, Tensor, Tensor], Tensor | None]) -> None:
     """Replace peft's forward by ``W x + forward(path, site, x, W x)`` at every site."""
     for path, layers in sites(model).items():
         layers[0].forward = _site_forward(path, Site(layers), forward)
@@ -140,12 +140,12 @@ class Site:
 
 
 def _site_forward(
-    path: str, site: Site, forward: Callable[[str, Site, Tensor, Tensor], Any]
+    path: str, site: Site, forward: Callable[[str, Site, Tensor, Tensor], Tensor | None]
 ) -> Callable[[Tensor], Tensor]:
     def composed(x: Tensor) -> Tensor:
         result: Tensor = site.base(x)
-        added: Tensor = result + forward(path, site, x.float(), result.float())
-        return added.to(result.dtype)
+        added = forward(path, site, x.float(), result.float())
+        return result if added is None else (result + added).to(result.dtype)
 
     return composed
 

@@ -16,10 +16,10 @@ from typing import Literal
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta
 from adapterstilts.modules.artifact import Module
-from adapterstilts.modules.attach import fusions
 from adapterstilts.modules.composition import Leaf, Stack, Tree, simplify
+from adapterstilts.modules.forward import fusions
 from adapterstilts.modules.kinds import PLAIN
-from adapterstilts.modules.methods import get_method
+from adapterstilts.modules.methods import get_method, parts_of
 
 Library = Literal["peft", "adapterhub"]
 FAMILY: Mapping[str, str] = {"peft": "delta", "adapterhub": "bottleneck"}
@@ -52,19 +52,19 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
             fix="export the modules that it mixes, each by its own name",
         )
     order = _in_order(simplify(module.bound()))
-    families = [get_method(module.methods[leaf.name].name).family for leaf in order]
+    pieces = [(leaf, key, part.name) for leaf in order for key, part in parts_of(module.methods[leaf.name])]
+    families = [get_method(method).family for _, _, method in pieces]
     if FAMILY[library] not in families:
         other = "adapterhub" if library == "peft" else "peft"
         raise RecipeError(
             f"nothing for {library} in this module",
-            why=f"it is made of {', '.join(module.methods[leaf.name].name for leaf in order)}",
+            why=f"it is made of {', '.join(method for _, _, method in pieces)}",
             fix=f"adapterstilts export {other}",
         )
     parts = []
-    for number, (leaf, family) in enumerate(zip(order, families, strict=True), start=1):
-        method = module.methods[leaf.name].name
-        folder = "." if len(order) == 1 else f"{number}-{method}"
-        shutil.copytree(module.directory / "leaves" / leaf.name, out / folder, dirs_exist_ok=True)
+    for number, ((leaf, key, method), family) in enumerate(zip(pieces, families, strict=True), start=1):
+        folder = "." if len(pieces) == 1 else f"{number}-{method}"
+        shutil.copytree(module.directory / "leaves" / leaf.name / key, out / folder, dirs_exist_ok=True)
         if family == "delta":
             _finish_delta(out / folder, leaf.weight, method, base)
         part = Part(folder, method, "peft" if family == "delta" else "adapterhub", leaf.weight)
@@ -118,18 +118,17 @@ def readme(parts: list[Part], base: str, heads: list[str]) -> str:
         lines += ["", "from peft import PeftModel", ""]
         lines.append(f'model = PeftModel.from_pretrained(model, "{first.folder}", adapter_name="{_slot(first)}")')
         lines += [f'model.load_adapter("{part.folder}", adapter_name="{_slot(part)}")' for part in rest]
-        if rest and _sums(parts):
+        if rest and _composes(parts) is None:
             names = ", ".join(f'"{_slot(part)}"' for part in deltas)
             lines.append(f"model.base_model.set_adapter([{names}])  # the sum of the deltas; all count")
     lines.append("model.eval()")
     text = [f"# Exported by adapterstilts: {' + '.join(part.method for part in parts)} on {base}", ""]
     text += ["Run from this folder:", "", "```python", *lines, "```", ""]
-    if not _sums(parts):
-        text += [
-            "Each part alone gives equal outputs. Together they are a sum of deltas, which plain peft does not compute",
-            "(it nests or multiplies DoRA and IA3 with what is below); `adapterstilts export merged` writes the sum.",
-            "",
-        ]
+    reason = _composes(parts)
+    if reason is not None:
+        text += ["Each part alone gives equal outputs. Together they are", f"{reason}.", ""]
+        if not bottlenecks:
+            text += ["`adapterstilts export merged` writes the sum.", ""]
     if any(part.weight != 1.0 for part in parts):
         text += ["Weights of the composition are multiplied into `lora_B`.", ""]
     if heads:
@@ -141,7 +140,14 @@ def _slot(part: Part) -> str:
     return "module" if part.folder == "." else "part" + part.folder.partition("-")[0]
 
 
-def _sums(parts: list[Part]) -> bool:
-    """Whether plain peft composes the deltas as their sum."""
-    deltas = [part for part in parts if part.library == "peft"]
-    return len(deltas) < 2 or all(part.method in PLAIN for part in deltas)
+def _composes(parts: list[Part]) -> str | None:
+    """Why the plain libraries do not compute the parts together; None when they do."""
+    deltas = [part.method for part in parts if part.library == "peft"]
+    if len(deltas) > 1 and not all(method in PLAIN for method in deltas):
+        return "a sum of deltas, which plain peft does not compute (it nests or multiplies DoRA and IA3)"
+    others = [part.method for part in parts if part.library == "adapterhub"]
+    if len(others) > 1 and "par_bn" in others:
+        return "a stack with a parallel bottleneck, of which plain adapters loses the hidden state"
+    if any(method.endswith("_inv") for method in others[1:]):
+        return "a stack that maps the embeddings above its lowest module, which plain adapters does not do"
+    return None

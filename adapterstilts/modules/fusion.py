@@ -1,6 +1,6 @@
 """Fusion: how much of each frozen module is used, learned per layer and, with a gate, per token.
 
-    fuse(a, b, ...)(x) = sum_m alpha_m(x) * output_m(x),   alpha = softmax over the modules
+    fuse(a, b, ...)(x) = sum_m alpha_m(x) * added_m(x),   alpha = softmax over the modules
 
 ``weights`` learns one alpha per layer, ``gate`` a linear map of the input on top of it (the default), ``attention``
 is AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247), for bottlenecks only. All start as the even mixture.
@@ -8,13 +8,20 @@ is AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247), for bottlenecks only.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
-class Gate(nn.Module):
+class Mixture(nn.Module):
+    """alpha over what several modules add."""
+
+    def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+        """The weighted sum of the modules' outputs, each (..., d); ``x`` (..., width) decides the weights."""
+        raise TypeError("a mixture says how it mixes")
+
+
+class Gate(Mixture):
     """alpha over ``count`` modules from an input of ``width``; width 0 gives weights that see no input."""
 
     def __init__(self, width: int, count: int) -> None:
@@ -26,36 +33,53 @@ class Gate(nn.Module):
         """(..., width) -> (..., count), summing to 1."""
         if self.weight is None:
             return torch.softmax(self.bias, dim=-1).expand(*x.shape[:-1], -1)
-        return torch.softmax(nn.functional.linear(x, self.weight, self.bias), dim=-1)
+        return torch.softmax(functional.linear(x, self.weight, self.bias), dim=-1)
 
     def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
-        """Weighted sum of the modules' outputs, each (..., d)."""
-        alpha: Tensor = self(x)
-        mixed = outputs[0] * alpha[..., 0:1]
-        for index, output in enumerate(outputs[1:], start=1):
-            mixed = mixed + output * alpha[..., index : index + 1]
+        return weighted(self(x), outputs)
+
+
+class Attention(Mixture):
+    """AdapterFusion: scores q(x) . k(output), the mixture mapped by V. Parameters are named as in adapters.
+
+    The key is folded into the query and the value follows the mixture, so that nothing of (modules, d, d) is made;
+    equal to the library's order by associativity. It starts with equal scores and V = 1, where the library starts
+    with random scores and 1e-6 off the diagonal, so that a fusion of one is exactly its module.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value = nn.Linear(width, width, bias=False)
+        with torch.no_grad():
+            nn.init.zeros_(self.query.weight)
+            nn.init.zeros_(self.query.bias)
+            generator = torch.Generator().manual_seed(0)
+            self.key.weight.normal_(0.0, 0.02, generator=generator)
+            nn.init.zeros_(self.key.bias)
+            nn.init.eye_(self.value.weight)
+
+    def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+        """(..., d) and the modules' outputs -> (..., modules), summing to 1."""
+        query = self.query(x)
+        folded = functional.linear(query, self.key.weight.T)
+        # The key's bias adds the same to every score; it keeps its (zero) gradient.
+        same = (query * self.key.bias).sum(-1)
+        return torch.softmax(torch.stack([(folded * output).sum(-1) + same for output in outputs], dim=-1), dim=-1)
+
+    def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+        mixed: Tensor = self.value(weighted(self(x, outputs), outputs))
         return mixed
 
 
-class GateFusion(nn.Module):
-    """A gate with the call of adapters' fusion layer, so that it can stand in its place."""
-
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self.gate = gate
-
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, residual: Tensor, **_: Any) -> Tensor:
-        """query (1, T, d), value (1, T, modules, d), residual (1, T, d) -> (1, T, d)."""
-        alpha: Tensor = self.gate(query)
-        return (alpha.unsqueeze(-1) * value).sum(dim=2) + residual
+def make_mixture(how: str, width: int, count: int) -> Mixture:
+    """The even mixture of ``count`` modules that a fusion starts as."""
+    return Attention(width) if how == "attention" else Gate(0 if how == "weights" else width, count)
 
 
-def start_attention(layer: Any) -> None:
-    """Start AdapterFusion as the even mixture of its modules: equal scores, identity values.
-
-    The library starts with random scores and 1e-6 off the diagonal, so that a fusion of one is not quite its module.
-    """
-    with torch.no_grad():
-        nn.init.zeros_(layer.query.weight)
-        nn.init.zeros_(layer.query.bias)
-        nn.init.eye_(layer.value.weight)
+def weighted(alpha: Tensor, outputs: list[Tensor]) -> Tensor:
+    """sum_m alpha[..., m] * outputs[m]."""
+    mixed = outputs[0] * alpha[..., 0:1]
+    for index, output in enumerate(outputs[1:], start=1):
+        mixed = mixed + output * alpha[..., index : index + 1]
+    return mixed

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adapterstilts.errors import DataError
 from adapterstilts.modules import bottleneck, delta
-from adapterstilts.modules.attach import LeafWeights
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS, SITES, require_library, resolve
 from adapterstilts.settings import MethodSettings
 

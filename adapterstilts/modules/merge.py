@@ -24,8 +24,8 @@ from torch import Tensor
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import delta
 from adapterstilts.modules.artifact import Module, family
-from adapterstilts.modules.attach import LeafWeights
 from adapterstilts.modules.composition import Leaf, Stack, Tree
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import SITES, get_method
 from adapterstilts.settings import MethodSettings
 

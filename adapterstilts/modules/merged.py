@@ -23,8 +23,9 @@ from adapterstilts.encoder.reference import TOKENIZER_FILES
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import delta
 from adapterstilts.modules.artifact import Module
-from adapterstilts.modules.attach import Adapted, fusions
-from adapterstilts.modules.methods import get_method
+from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.forward import fusions
+from adapterstilts.modules.methods import rows_of
 
 CLASSES = {"xlm-roberta": "XLMRoberta", "roberta": "Roberta"}
 # Our head's layers by the names transformers gives the same function (pooling `cls`).
@@ -48,7 +49,8 @@ class Checkpoint:
 
 def why_not(module: Module) -> str | None:
     """The reason why a module is no change of weights alone; None when it is."""
-    bottlenecks = sorted({m.name for m in module.methods.values() if get_method(m.name).family != "delta"})
+    rows = [row for method in module.methods.values() for row in rows_of(method)]
+    bottlenecks = sorted({row.name for row in rows if row.family != "delta"})
     if bottlenecks:
         return f"{', '.join(bottlenecks)} is a network of its own between the layers, no change of their weights"
     gates = [fusion for fusion in fusions(module.tree) if fusion.how != "weights"]

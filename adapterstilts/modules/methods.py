@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from adapterstilts.errors import MissingDependency, RecipeError
 from adapterstilts.settings import MethodSettings
 
 Family = Literal["delta", "bottleneck"]
+UNION = "union"
+LIBRARIES: Mapping[Family, str] = {"delta": "peft", "bottleneck": "adapterhub"}  # whose plain form a part is stored in
 
 # Where a delta can sit, as the paths inside one encoder layer of XLM-R.
 SITES: Mapping[str, str] = {
@@ -34,46 +36,23 @@ class Method:
     """One method. ``defaults`` holds every parameter it takes; ``None`` in ``layers`` means all layers.
 
     Attributes:
-        stacks: it may stand with another bottleneck in one stack.
+        family: None of a union, whose parts have theirs.
         fuses: it may be mixed with others.
         merges: how several of it become one without training.
         fresh_is_base: before its first step it changes nothing.
         packs: it runs without padding.
-        bottom: it acts on the embeddings, too, and must be the lowest bottleneck.
-        place: where a bottleneck stands; those that are fused stand at one place.
-        libraries: whose plain form it is stored in.
     """
 
     name: str
-    family: Family
+    family: Family | None
     summary: str
     learning_rate: float
     defaults: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
-    stacks: bool = True
     fuses: bool = True
     merges: tuple[str, ...] = ()
     fresh_is_base: bool = True
     packs: bool = True
-    bottom: bool = False
-    place: str = "feed-forward"
-
-    @property
-    def library(self) -> str:
-        return "peft" if self.family == "delta" else "adapters"
-
-    def capabilities(self) -> dict[str, Any]:
-        """What it can do in a composition; planning and attaching refuse by the same facts."""
-        delta = self.family == "delta"
-        return {
-            "stack": "in any order" if delta else "lowest bottleneck" if self.bottom else self.stacks and "in order",
-            "fuse": () if not self.fuses else ("gate", "weights") if delta else ("gate", "weights", "attention"),
-            "merge": self.merges,
-            "weight": delta,
-            "fresh is base": self.fresh_is_base,
-            "unpadded": self.packs,
-            "export": (self.library, "merged") if delta else (self.library,),
-        }
 
 
 _DELTA = {"r": 8, "alpha": 16, "sites": tuple(SITES), "layers": None}
@@ -101,22 +80,25 @@ METHODS: Mapping[str, Method] = {
                "Pfeiffer et al. 2020, arXiv 2005.00052", merges=_MEAN),
         Method("double_seq_bn", "bottleneck", "bottlenecks behind attention and feed-forward block", 1e-4,
                {**_BOTTLENECK, "activation": "swish"},
-               "Houlsby et al. 2019, arXiv 1902.00751", merges=_MEAN, place="attention and feed-forward"),
+               "Houlsby et al. 2019, arXiv 1902.00751", merges=_MEAN),
         Method("seq_bn_inv", "bottleneck", "seq_bn with an invertible map of the embeddings (languages)", 1e-4,
                {**_BOTTLENECK, "inv_reduction": 2}, "Pfeiffer et al. 2020, arXiv 2005.00052",
-               merges=_MEAN, fuses=False, bottom=True),
+               merges=_MEAN, fuses=False),
         Method("double_seq_bn_inv", "bottleneck", "double_seq_bn with an invertible map of the embeddings", 1e-4,
                {**_BOTTLENECK, "activation": "swish", "inv_reduction": 2}, "Pfeiffer et al. 2020, arXiv 2005.00052",
-               merges=_MEAN, fuses=False, bottom=True),
+               merges=_MEAN, fuses=False),
         Method("compacter", "bottleneck", "double_seq_bn with hypercomplex, shared low-rank maps", 1e-3,
                {**_BOTTLENECK, "reduction": 32, "activation": "gelu", "dim": 4},
-               "Karimi Mahabadi et al. 2021, arXiv 2106.04647", place="attention and feed-forward"),
+               "Karimi Mahabadi et al. 2021, arXiv 2106.04647"),
         Method("par_bn", "bottleneck", "bottleneck parallel to the feed-forward block", 1e-4,
-               {**_BOTTLENECK, "reduction": 2}, "He et al. 2021, arXiv 2110.04366", stacks=False,
-               merges=_MEAN, place="beside the feed-forward"),
+               {**_BOTTLENECK, "reduction": 2}, "He et al. 2021, arXiv 2110.04366",
+               merges=_MEAN),
         Method("prefix_tuning", "bottleneck", "trained keys and values before those of the text", 1e-3,
                {"length": 30, "inner": 512, "activation": "tanh", "layers": None},
-               "Li and Liang 2021, arXiv 2101.00190", stacks=False, fuses=False, fresh_is_base=False, packs=False),
+               "Li and Liang 2021, arXiv 2101.00190", fuses=False, fresh_is_base=False, packs=False),
+        Method(UNION, None, "several methods as one module, also written lora+seq_bn", 1e-4,
+               {"of": ({"name": "lora"}, {"name": "seq_bn"})},
+               "He et al. 2021, arXiv 2110.04366; Mao et al. 2022, arXiv 2110.07577"),
     )
 }  # fmt: skip
 
@@ -160,6 +142,8 @@ def resolve(settings: MethodSettings) -> MethodSettings:
                 fix=f"did you mean `{near[0]}`?" if near else f"adapterstilts show {method.name}",
             )
     full = {**method.defaults, **settings.parameters}
+    if method.name == UNION:
+        return MethodSettings(name=UNION, parameters={"of": _resolved_parts(full["of"])})
     for key in ("sites", "inputs"):
         if key not in full:
             continue
@@ -173,36 +157,76 @@ def resolve(settings: MethodSettings) -> MethodSettings:
     return MethodSettings(name=method.name, parameters=full)
 
 
-def stack_problem(names: Sequence[str]) -> tuple[str, str, str] | None:
-    """Why methods, bottom first, cannot stand in one stack: what, why and fix; None when they can."""
-    bottlenecks = [METHODS[name] for name in names if name in METHODS and METHODS[name].family == "bottleneck"]
-    if len(bottlenecks) < 2:
-        return None
-    for method in bottlenecks:
-        if not method.stacks:
-            why = (
-                "the library feeds one parallel bottleneck's output to the next without the hidden state"
-                if method.packs
-                else "the prefix and the bottleneck would have to share one order of the library's stack"
-            )
-            fix = "use seq_bn or double_seq_bn, or a delta method for one of them"
-            return f"`{method.name}` in a stack with another bottleneck", why, fix
-    for method in bottlenecks[1:]:
-        if method.bottom:
-            why = "the library maps the embeddings by the lowest bottleneck alone, so its own map would be lost"
-            return f"`{method.name}` above another bottleneck", why, "put it at the bottom of the stack"
-    return None
+def _resolved_parts(given: Any) -> list[dict[str, Any]]:
+    fix = "of: [{name: lora, r: 8}, {name: seq_bn, reduction: 16}]"
+    if not isinstance(given, (list, tuple)) or len(given) < 2:
+        raise RecipeError("a union of fewer than two methods", why="its parts are listed in `of`", fix=fix)
+    parts = []
+    for one in given:
+        try:
+            part = MethodSettings.model_validate(one)
+        except ValueError:
+            raise RecipeError(f"`{one}` is no method", why="the parts of a union are methods", fix=fix) from None
+        if part.name == UNION:
+            raise RecipeError("a union inside a union", why="it is the union of all the parts", fix="write one list")
+        parts.append(resolve(part).model_dump())
+    return parts
 
 
-def fuse_problem(names: Sequence[str]) -> tuple[str, str, str] | None:
-    """Why methods cannot be mixed with each other: what, why and fix; None when they can."""
-    methods = [METHODS[name] for name in names if name in METHODS]
-    for method in methods:
+def parts_of(method: MethodSettings) -> tuple[tuple[str, MethodSettings], ...]:
+    """(key, method) of the parts of a resolved method: ``1-lora``, ``2-seq_bn`` of a union; itself, called ""."""
+    if method.name != UNION:
+        return (("", method),)
+    parts = [MethodSettings.model_validate(part) for part in method.parameters["of"]]
+    return tuple((f"{number}-{part.name}", part) for number, part in enumerate(parts, start=1))
+
+
+def rows_of(method: MethodSettings) -> list[Method]:
+    """The rows of the table that a resolved method consists of."""
+    return [get_method(part.name) for _, part in parts_of(method)]
+
+
+def families_of(method: MethodSettings) -> frozenset[Family]:
+    """Where a resolved method adapts the base."""
+    return frozenset(row.family for row in rows_of(method) if row.family is not None)
+
+
+def default_rate(method: MethodSettings) -> float:
+    """The default learning rate of a resolved method; of a union, the smallest of its parts."""
+    return min(row.learning_rate for row in rows_of(method))
+
+
+def method_named(text: str) -> MethodSettings | None:
+    """The method with its defaults that ``lora`` or ``lora+seq_bn`` says; None when it says none."""
+    settings = MethodSettings.model_validate(text)
+    names = [settings.name, *(part["name"] for part in settings.parameters.get("of", ()))]
+    return resolve(settings) if all(name in METHODS for name in names) else None
+
+
+def fuse_problem(names: Iterable[str], how: str) -> tuple[str, str, str] | None:
+    """Why modules of these methods cannot be mixed with each other: what, why and fix; None when they can."""
+    rows = [METHODS[name] for name in names if name in METHODS]
+    for method in rows:
         if not method.fuses:
             why = "it acts on the embeddings or the attention, where nothing is mixed"
             return f"`{method.name}` inside fuse", why, "stack it"
-    places = {method.place: method.name for method in methods if method.family == "bottleneck"}
-    if len(places) > 1:
-        why = " and ".join(f"{name} stands at {place}" for place, name in places.items())
-        return "a fusion of bottlenecks at different places", why, "fuse modules of one method"
+    if how == "attention" and any(method.family == "delta" for method in rows):
+        return "fuse with how=attention over weight deltas", "AdapterFusion needs bottlenecks", "how=gate"
     return None
+
+
+def capabilities(method: MethodSettings) -> dict[str, Any]:
+    """What a resolved method can do in a composition; planning and attaching refuse by the same facts."""
+    rows = rows_of(method)
+    names = [row.name for row in rows]
+    deltas = families_of(method) == {"delta"}
+    libraries = tuple(LIBRARIES[family] for family in LIBRARIES if family in families_of(method))
+    return {
+        "stack": "in any order" if deltas else "in order",
+        "fuse": tuple(how for how in ("gate", "weights", "attention") if fuse_problem(names, how) is None),
+        "merge": rows[0].merges if len(rows) == 1 else (),
+        "weight": deltas,
+        "fresh is base": all(row.fresh_is_base for row in rows),
+        "unpadded": all(row.packs for row in rows),
+        "export": (*libraries, "merged") if deltas else libraries,
+    }

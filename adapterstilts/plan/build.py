@@ -19,7 +19,7 @@ from adapterstilts.modules.composition import (
     map_leaves,
     simplify,
 )
-from adapterstilts.modules.methods import get_method, require_library, resolve
+from adapterstilts.modules.methods import default_rate, require_library, resolve
 from adapterstilts.plan.bases import base_refs
 from adapterstilts.plan.data import Data
 from adapterstilts.plan.graph import Cell, Plan, in_order, make_stage
@@ -158,7 +158,7 @@ class _World:
             parents["start"] = start
         if settings.learning_rate is None and facts.method is not None:
             # The default is written out: a changed default must change the hash.
-            settings = settings.model_copy(update={"learning_rate": get_method(facts.method.name).learning_rate})
+            settings = settings.model_copy(update={"learning_rate": default_rate(facts.method)})
         spec = TrainSpec(
             base=self.base,
             method=None if start else resolve(entry.method or self.recipe.method),

@@ -20,7 +20,7 @@ from adapterstilts.modules.composition import (
     nodes,
     simplify,
 )
-from adapterstilts.modules.methods import Family, fuse_problem, get_method, resolve, stack_problem
+from adapterstilts.modules.methods import Family, families_of, fuse_problem, get_method, resolve, rows_of
 from adapterstilts.recipe.schema import Arm, ModuleEntry, Recipe
 from adapterstilts.settings import MethodSettings
 from adapterstilts.tasks.spec import split_task
@@ -49,15 +49,14 @@ def trained(
     method: MethodSettings, on: Tree, tasks: frozenset[str], known: Mapping[str, Facts], filling: str | None = None
 ) -> Facts:
     """A fresh module of a method on a composition, ``filling`` in its slot."""
-    family = get_method(method.name).family
     is_open = has_slot(on) or any(known[name].open for name in _names(on) if name in known)
     on = on if filling is None else bind(on, Leaf(filling))
     parts = [known[name] for name in _names(on) if name in known]
-    families = frozenset({family}).union(*(part.families for part in parts))
+    families = families_of(method).union(*(part.families for part in parts))
     below = frozenset(_names(on)).union(*(part.below for part in parts))
     fused = _has_fuse(on) or any(part.shape == "fuse" for part in parts)
     shape: Shape = "fuse" if fused else "single" if on == Stack() else "stack"
-    methods = (*_stacked(on, known), method.name)
+    methods = (*_methods(on, known), *(row.name for row in rows_of(method)))
     return Facts(families, method, shape, tasks, below, methods, is_open)
 
 
@@ -99,9 +98,6 @@ def impossible(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str] = 
         yield from found.values()
         return
     yield from _twice(tree, known)
-    problem = stack_problem(_stacked(tree, known))
-    if problem is not None:
-        yield RecipeError(problem[0], why=problem[1], fix=problem[2])
     for node in nodes(tree):
         if isinstance(node, Leaf) and node.weight != 1.0 and "bottleneck" in _families(node, known):
             yield RecipeError(f"`{node.name}` is a bottleneck and cannot be weighted", why="only weight deltas scale")
@@ -127,26 +123,12 @@ def _impossible_slot(tree: Tree, known: Mapping[str, Facts], filling: Sequence[s
 
 
 def _impossible_fuse(node: Fuse, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
-    yield from _one_family("fuse", node.children, known)
     yield from _open_inside("fuse", node, known)
-    families = _families(node, known)
-    problem = fuse_problem(_methods(node, known))
+    problem = fuse_problem(_methods(node, known), node.how)
     if problem is not None:
         yield RecipeError(problem[0], why=problem[1], fix=problem[2])
     if any(isinstance(child, Leaf) and child.weight != 1.0 for child in node.children):
         yield RecipeError("a weight inside fuse", why="fuse learns its weights", fix="drop the weight, or use stack")
-    if node.how == "attention" and "delta" in families:
-        yield RecipeError(
-            "fuse with how=attention over weight deltas", why="AdapterFusion needs bottlenecks", fix="gate"
-        )
-    if families == {"bottleneck"}:
-        for child in node.children:
-            if not isinstance(child, (Leaf, Merge)) or _shape(child, known) != "single":
-                yield RecipeError(
-                    "a fusion of stacked bottlenecks",
-                    why="only the top of each stack would be mixed",
-                    fix="fuse single modules",
-                )
 
 
 def _impossible_merge(node: Merge, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
@@ -207,7 +189,8 @@ def _one_family(operator: str, children: tuple[Tree, ...], known: Mapping[str, F
         each = " and ".join(
             f"`{name}` is {_CALLED[family]}" for family, name in sorted(first.items(), key=lambda i: i[1])
         )
-        yield RecipeError(f"{operator} of two families", why=f"{each}: they act at different places", fix="stack them")
+        why = f"{each}: they act at different places"
+        yield RecipeError(f"{operator} of two families", why=why, fix="stack or fuse them")
 
 
 def _twice(tree: Tree, known: Mapping[str, Facts]) -> Iterator[RecipeError]:
@@ -234,21 +217,6 @@ def _families(tree: Tree, known: Mapping[str, Facts]) -> frozenset[Family]:
 
 def _methods(tree: Tree, known: Mapping[str, Facts]) -> list[str]:
     return [method for name in _names(tree) if name in known for method in known[name].methods]
-
-
-def _stacked(tree: Tree, known: Mapping[str, Facts]) -> list[str]:
-    """The methods that stand over each other; a fusion or merge of single modules counts once."""
-    if isinstance(tree, (Fuse, Merge)):
-        return _methods(tree, known)[:1]
-    if isinstance(tree, Stack):
-        return [method for child in tree.children for method in _stacked(child, known)]
-    return _methods(tree, known)
-
-
-def _shape(tree: Tree, known: Mapping[str, Facts]) -> Shape:
-    if isinstance(tree, Leaf) and tree.name in known:
-        return known[tree.name].shape
-    return "single"
 
 
 def _has_fuse(tree: Tree) -> bool:

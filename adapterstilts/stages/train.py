@@ -21,7 +21,7 @@ from adapterstilts.encoder.heads import MaskedHead, build_head
 from adapterstilts.errors import RecipeError, StageFailed
 from adapterstilts.evaluation.score import make_masking, score
 from adapterstilts.modules.artifact import Module, golden_outputs, read_module, write_module
-from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import (
     Leaf,
     Stack,
@@ -34,7 +34,8 @@ from adapterstilts.modules.composition import (
     scaled,
     simplify,
 )
-from adapterstilts.modules.methods import get_method, resolve
+from adapterstilts.modules.leaf import LeafWeights
+from adapterstilts.modules.methods import default_rate, resolve
 from adapterstilts.stages.loading import engine_facts, open_base
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import TrainSpec
@@ -104,7 +105,7 @@ def run(
         latest.update(dev_scores())
         return _mean(latest.values())
 
-    rate = settings.learning_rate or get_method(start.weights[start.trained].method.name).learning_rate
+    rate = settings.learning_rate or default_rate(start.weights[start.trained].method)
     result = fit(
         adapted,
         heads,

@@ -11,7 +11,8 @@ import torch
 
 from adapterstilts.encoder.base import Base, load_base
 from adapterstilts.encoder.batch import Batch, collate
-from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS, resolve
 from adapterstilts.settings import MethodSettings
 
@@ -59,10 +60,16 @@ def random_batch(seed: int = 0, lengths: tuple[int, ...] = (7, 3, 11, 7, 1)) -> 
 
 
 def method(name: str, **parameters: object) -> MethodSettings:
+    return resolve(MethodSettings(name=name, parameters={**small(name), **parameters}))
+
+
+def small(name: str) -> dict[str, object]:
+    """Parameters that fit the small base."""
+    if name == "union":
+        return {"of": [{"name": part, **small(part)} for part in ("lora", "seq_bn")]}
     family = METHODS[name].defaults
-    defaults = {"reduction": 4} if "reduction" in family else {"r": 4} if "r" in family else {}
-    defaults |= {"length": 3, "inner": 8} if name == "prefix_tuning" else {}
-    return resolve(MethodSettings(name=name, parameters={**defaults, **parameters}))
+    defaults: dict[str, object] = {"reduction": 4} if "reduction" in family else {"r": 4} if "r" in family else {}
+    return defaults | ({"length": 3, "inner": 8} if name == "prefix_tuning" else {})
 
 
 def trained(base: Base, name: str, seed: int, **parameters: object) -> LeafWeights:
@@ -73,7 +80,7 @@ def trained(base: Base, name: str, seed: int, **parameters: object) -> LeafWeigh
     with torch.no_grad():
         for parameter in adapted.tensors("x").values():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return LeafWeights(*adapted.modules["x"].library.stored(adapted.model, adapted.slots["x"], chosen))
+    return adapted.stored("x")
 
 
 @torch.no_grad()

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Fuse, Leaf, Stack, parse
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS as TABLE
 
 from .conftest import hidden, method, random_batch, trained
@@ -50,10 +51,6 @@ def test_stacking_a_fresh_module_changes_nothing(fresh_base, below, above):  # t
     # adapters' own Stack of LoRAs erases the lower one here.
     a = trained(fresh_base(), below, 1)
     alone = run(fresh_base, {"a": a}, Leaf("a"))
-    if (below, above) == ("par_bn", "seq_bn"):
-        with pytest.raises(RecipeError, match="par_bn"):
-            run(fresh_base, {"a": a, "b": LeafWeights(method(above))}, parse("stack(a, b)"))
-        return
     both = run(fresh_base, {"a": a, "b": LeafWeights(method(above))}, parse("stack(a, b)"))
     assert close(both, alone, 1e-6)
     assert close(run(fresh_base, {"a": a}, Stack((Leaf("a"),))), alone, 1e-7)
@@ -168,11 +165,11 @@ def test_layers_restrict_where_a_module_sits(fresh_base):  # type: ignore[no-unt
         assert {path.split("layer.")[1][0] for path in adapted.tensors("a")} == {"1"}
 
 
-@pytest.mark.parametrize(("expression", "part"), [("fuse(stack(d, e), d)", "stacked"), ("0.5*d", "weighted"),
+@pytest.mark.parametrize(("expression", "part"), [("fuse(u, x, how=attention)", "AdapterFusion"), ("0.5*d", "weighted"),
                                                   ("stack({language}, d)", "slot"),
                                                   ("merge(d, e)", "merge")])  # fmt: skip
 def test_impossible_trees_are_refused_with_a_reason(fresh_base, expression, part):  # type: ignore[no-untyped-def]
-    modules = {k: LeafWeights(method("seq_bn")) for k in "de"}
+    modules = {k: LeafWeights(method("seq_bn")) for k in "de"} | {k: LeafWeights(method("union")) for k in "ux"}
     with pytest.raises(RecipeError, match=part):
         Adapted(fresh_base(), modules, parse(expression))
 
@@ -192,3 +189,32 @@ def test_deltas_of_all_kinds_add_up_in_any_order(fresh_base):  # type: ignore[no
         base = alone.get_base_layer()(x)
         parts.append(alone(x) - base)
     torch.testing.assert_close(outer(x), base + sum(parts), atol=1e-5, rtol=1e-4)
+
+
+def test_a_fusion_mixes_whatever_sits_at_a_place(fresh_base):  # type: ignore[no-untyped-def]
+    """Both families, stacks, and modules of other layers: one-hot it is that part, even it is the mean of what is added."""
+    modules = {"l": trained(fresh_base(), "lora", 1), "s": trained(fresh_base(), "seq_bn", 2)}
+    modules |= {"u": trained(fresh_base(), "union", 3), "d": trained(fresh_base(), "double_seq_bn", 4, layers=[0])}
+    tree = parse("fuse(l, stack(s, d), u, d, how=weights)")
+    for chosen, child in enumerate(tree.children):  # type: ignore[union-attr]
+        adapted = Adapted(fresh_base(), modules, tree)
+        with torch.no_grad():
+            for parameter in adapted.fusion_tensors().values():
+                parameter.copy_(60.0 * torch.nn.functional.one_hot(torch.tensor(chosen), 4))
+        assert close(hidden(adapted, BATCH), run(fresh_base, modules, child))
+
+
+def test_a_union_is_the_stack_of_its_parts(fresh_base):  # type: ignore[no-untyped-def]
+    parts = {"a": trained(fresh_base(), "lora", 1), "b": trained(fresh_base(), "par_bn", 2)}
+    parts["c"] = trained(fresh_base(), "prefix_tuning", 3)
+    of = [{"name": weights.method.name, **weights.method.parameters} for weights in parts.values()]
+    tensors = {
+        f"{number}-{weights.method.name}/{name}": tensor
+        for number, weights in enumerate(parts.values(), start=1)
+        for name, tensor in weights.tensors.items()
+    }
+    union = LeafWeights(method("union", of=of), tensors)
+    stacked = run(fresh_base, parts, parse("stack(a, b, c)"))
+    assert torch.equal(run(fresh_base, {"u": union}, Leaf("u")), stacked)
+    for name in "abc":
+        assert not close(run(fresh_base, {name: parts[name]}, Leaf(name)), stacked, 1e-2)

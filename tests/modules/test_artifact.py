@@ -10,8 +10,9 @@ import torch
 
 from adapterstilts.errors import StoreError
 from adapterstilts.modules.artifact import load_adapted, read_module, write_module
-from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Leaf, parse
+from adapterstilts.modules.leaf import LeafWeights
 
 from .conftest import hidden, random_batch, trained
 

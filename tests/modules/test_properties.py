@@ -17,17 +17,26 @@ from hypothesis import strategies as st
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.artifact import load_adapted, read_module, write_module
-from adapterstilts.modules.attach import Adapted, LeafWeights, fusions
-from adapterstilts.modules.composition import Fuse, Leaf, Stack, Tree, leaves, map_leaves, parse, simplify
+from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.composition import BASE, Fuse, Leaf, Stack, Tree, leaves, map_leaves, parse, simplify
+from adapterstilts.modules.forward import fusions
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS, get_method
 from adapterstilts.recipe.facts import Facts, impossible
+from adapterstilts.recipe.facts import trained as module_facts
 
 from .conftest import hidden, method, random_batch, trained
 
 BATCH = random_batch(4)
 FRESH = "fresh"
 NAMES = [f"{name}-{number}" for name in METHODS for number in (1, 2)]
-KNOWN = {name: Facts(frozenset({METHODS[name[:-2]].family}), method(name[:-2]), methods=(name[:-2],)) for name in NAMES}
+
+
+def facts(name: str) -> Facts:
+    return module_facts(method(name), BASE, frozenset(), {})
+
+
+KNOWN = {name: facts(name[:-2]) for name in NAMES}
 KNOWN |= {FRESH: Facts(frozenset())}
 # Without shrinking, which rebuilds models for minutes: the trees are small as they are.
 FEW = settings(
@@ -118,7 +127,7 @@ def test_planning_and_attaching_agree(world, tree):  # type: ignore[no-untyped-d
 @given(trees().filter(possible), st.sampled_from([n for n, m in METHODS.items() if m.fresh_is_base]))
 def test_a_fresh_module_on_top_changes_nothing_and_alone_trains(world, tree, fresh):  # type: ignore[no-untyped-def]
     both = Stack((tree, Leaf(FRESH)))
-    known = {**KNOWN, FRESH: Facts(frozenset({METHODS[fresh].family}), method(fresh), methods=(fresh,))}
+    known = {**KNOWN, FRESH: facts(fresh)}
     assume(not list(impossible(both, known)))
     below = attach(world, tree)
     adapted = attach(world, both, fresh, train=frozenset({FRESH}))
@@ -198,7 +207,7 @@ def test_a_one_hot_mixture_is_that_part(world, tree, data):  # type: ignore[no-u
 
 
 def _key(tree: Fuse) -> str:
-    from adapterstilts.modules.attach import fusion_key
+    from adapterstilts.modules.forward import fusion_key
 
     return fusion_key(tree)
 

@@ -50,8 +50,9 @@ def test_deltas_without_adapters(tmp_path: Path) -> None:
 def test_deltas_do_not_import_adapters_where_it_is(tmp_path: Path) -> None:
     code = """
 import sys
-from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Leaf
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import resolve
 from adapterstilts.encoder.base import load_base
 from adapterstilts.settings import MethodSettings

@@ -11,8 +11,9 @@ import torch
 
 from adapterstilts.encoder.heads import build_head
 from adapterstilts.errors import StageFailed
-from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Leaf
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.settings import EngineSettings, TrainSettings
 from adapterstilts.training.loop import Share, fit, gradients, has_converged
 from adapterstilts.training.schedule import make_schedule

@@ -1,0 +1,155 @@
+"""What a tree of modules adds at one place: one recursion for both families.
+
+A place is a linear site, where deltas are added to W x, or the end of a sublayer, where bottlenecks are added to h. The
+families differ in one thing: a bottleneck reads what those below it have written, a delta reads x whatever is added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from adapterstilts.errors import RecipeError
+from adapterstilts.modules.bottleneck import Sublayer
+from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, leaves
+from adapterstilts.modules.delta import Site
+from adapterstilts.modules.fusion import Mixture
+from adapterstilts.modules.kinds import KINDS
+from adapterstilts.modules.leaf import Part
+
+Added = Tensor | None  # None: nothing of the tree sits here
+Parts = Mapping[str, tuple[Part, ...]]  # of each module
+Mixtures = Mapping[tuple[str, str], Mixture]  # (fusion key, path of the place) -> its mixture
+
+
+class Place(Protocol):
+    """One place of the encoder during one forward pass."""
+
+    def module(self, name: str, state: Tensor) -> Added:
+        """What one module adds when it reads ``state``."""
+        ...
+
+    def after(self, state: Tensor, added: Added) -> Tensor:
+        """What a module reads above others that have added this."""
+        ...
+
+    def mix(self, fusion: Fuse, state: Tensor, outputs: list[Tensor]) -> Tensor:
+        """The trained mixture of what the parts of a fusion add."""
+        ...
+
+
+def added(tree: Tree, state: Tensor, place: Place) -> Added:
+    """What a tree adds; modules that do not sit here add nothing, and count as zeros in a mixture."""
+    if isinstance(tree, Leaf):
+        alone = place.module(tree.name, state)
+        return alone if alone is None or tree.weight == 1.0 else alone * tree.weight
+    if isinstance(tree, Stack):
+        total: Added = None
+        for child in tree.children:
+            total = plus(total, added(child, place.after(state, total), place))
+        return total
+    assert isinstance(tree, Fuse)  # slots are bound and merges made before a tree is activated
+    parts = [added(child, state, place) for child in tree.children]
+    reference = next((part for part in parts if part is not None), None)
+    if reference is None:
+        return None
+    return place.mix(tree, state, [torch.zeros_like(reference) if part is None else part for part in parts])
+
+
+def plus(one: Added, two: Added) -> Added:
+    """The sum of what is there."""
+    if one is None or two is None:
+        return two if one is None else one
+    return one + two
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear site: deltas read x, whatever stands below them."""
+
+    site: Site
+    parts: Parts
+    mixtures: Mixtures
+    path: str
+    base: Tensor  # W x
+
+    def module(self, name: str, state: Tensor) -> Added:
+        total: Added = None
+        for part in self.parts[name]:
+            if part.family == "delta":
+                total = plus(total, self.site.delta(part.slot, KINDS[part.method.name], state, self.base))
+        return total
+
+    def after(self, state: Tensor, added: Added) -> Tensor:
+        return state
+
+    def mix(self, fusion: Fuse, state: Tensor, outputs: list[Tensor]) -> Tensor:
+        return self.mixtures[fusion_key(fusion), self.path].mix(state, outputs)
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a sublayer: bottlenecks read h with what those below them have added."""
+
+    sublayer: Sublayer
+    parts: Parts
+    mixtures: Mixtures
+    path: str
+
+    def module(self, name: str, state: Tensor) -> Added:
+        total: Added = None
+        for slot in self._slots(name):
+            total = plus(total, self.sublayer.added(slot, self.after(state, total)))
+        return total
+
+    def after(self, state: Tensor, added: Added) -> Tensor:
+        return state if added is None else state + added
+
+    def mix(self, fusion: Fuse, state: Tensor, outputs: list[Tensor]) -> Tensor:
+        # The mixture reads what the last module that sits here reads, as AdapterFusion does.
+        last = [slot for name in leaves(fusion) for slot in self._slots(name)][-1]
+        mixture = self.mixtures[fusion_key(fusion), self.path]
+        return mixture.mix(self.sublayer.reads(last, state), outputs)
+
+    def _slots(self, name: str) -> list[str]:
+        slots = [part.slot for part in self.parts[name] if part.family == "bottleneck"]
+        return [slot for slot in slots if self.sublayer.holds(slot)]
+
+
+# -- fusions of a tree ------------------------------------------------------------------------------------------------
+
+
+def children(tree: Tree) -> tuple[Tree, ...]:
+    """The children of a live tree.
+
+    Raises:
+        RecipeError: a merge, which makes a module first.
+    """
+    if isinstance(tree, Merge):
+        raise RecipeError(
+            "a merge inside a live composition", why="merging makes a module first", fix="adapterstilts merge"
+        )
+    return () if isinstance(tree, (Leaf, Slot)) else tree.children
+
+
+def fusions(tree: Tree) -> list[Fuse]:
+    """The fusions of a tree, outer before inner."""
+    inner = [fusion for child in children(tree) for fusion in fusions(child)]
+    return [tree, *inner] if isinstance(tree, Fuse) else inner
+
+
+def fusion_key(fusion: Fuse) -> str:
+    """Names a fusion by what it mixes, so that its weights find their place in any larger tree."""
+    return hashlib.sha256(format_tree(fusion).encode()).hexdigest()[:12]
+
+
+def is_plain_sum(tree: Tree) -> bool:
+    """Whether a tree is a sum without weights."""
+    if isinstance(tree, Leaf):
+        return tree.weight == 1.0
+    return isinstance(tree, Stack) and all(is_plain_sum(child) for child in tree.children)
