@@ -192,7 +192,7 @@ def test_deltas_of_all_kinds_add_up_in_any_order(fresh_base):  # type: ignore[no
 
 
 def test_a_fusion_mixes_whatever_sits_at_a_place(fresh_base):  # type: ignore[no-untyped-def]
-    """Both families, stacks, and modules of other layers: one-hot it is that part, even it is the mean of what is added."""
+    """Both families, stacks, modules of other layers: one-hot it is that part."""
     modules = {"l": trained(fresh_base(), "lora", 1), "s": trained(fresh_base(), "seq_bn", 2)}
     modules |= {"u": trained(fresh_base(), "union", 3), "d": trained(fresh_base(), "double_seq_bn", 4, layers=[0])}
     tree = parse("fuse(l, stack(s, d), u, d, how=weights)")
