@@ -123,7 +123,7 @@ class _World:
         if entry.merge:
             return self._merge(merge_tree(entry), f"merge {name} {self.place}")
         mix = self._mix(entry, ("modules", name))
-        settings = self.recipe.settings(entry.settings)
+        settings = self.recipe.settings(self.data.training_defaults(mix.values()), entry.settings)
         return self._train(entry, mix, settings, self.all.facts[name], f"train {name} {self.place}")
 
     def _mix(self, entry: ModuleEntry | Arm, steps: tuple[str, ...]) -> dict[str, TaskShare]:
@@ -254,7 +254,8 @@ class _World:
         mix = {key: TaskShare(key=key, task=own.name, limit=target.limit)}
         for extra, share in self._mix(arm, ("arms", arm_name)).items():
             mix.setdefault(extra, share)
-        settings = self.recipe.settings(target.train, arm.settings)
+        defaults = task.training or own.training
+        settings = self.recipe.settings(defaults, target.train, arm.settings)
         facts = facts_of(self.recipe, arm, self.all.facts)
         label = f"{target_name} by {arm_name} {self.place}"
         module = self._train(arm, mix, settings, facts, f"train {label}")

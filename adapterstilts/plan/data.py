@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from adapterstilts.data.hashes import FileHashes
 from adapterstilts.data.sources import DataRoot, Resolved, resolve
@@ -59,6 +60,11 @@ class Data:
     def training_task(self, spec: TaskSpec) -> TaskSpec:
         """The task that a target is trained on: its ``train``, or itself."""
         return self.spec(spec.train_task)
+
+    def training_defaults(self, mix: Iterable[TaskShare]) -> dict[str, Any]:
+        """What the tasks of a mix say of their training; of several tasks, what they all say alike."""
+        first, *others = (self.spec(share.task).training for share in mix)
+        return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 
     def english(self, spec: TaskSpec) -> str:
         """The language a task is trained in when none is named: English, or its only one."""

@@ -239,9 +239,9 @@ class Recipe(Settings):
         """Language code -> the module that stands in the slot {language}."""
         return self.slots.get("language", {})
 
-    def settings(self, *overrides: Mapping[str, Any]) -> TrainSettings:
-        """The training settings with these overrides, later ones win."""
-        return TrainSettings.model_validate(layered(self.train, *overrides))
+    def settings(self, defaults: Mapping[str, Any], *overrides: Mapping[str, Any]) -> TrainSettings:
+        """The training settings: a task's defaults, then the recipe's ``train``, then these; later ones win."""
+        return TrainSettings.model_validate(layered(defaults, self.train, *overrides))
 
 
 def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.settings import Float, Settings
+from adapterstilts.settings import Float, Settings, TrainSettings
 
 FormatName = Literal["classification", "multiple_choice", "tagging", "span", "masked_lm", "bitext", "ranking"]
 ReaderName = Literal[
@@ -21,7 +21,9 @@ READERS: tuple[str, ...] = get_args(ReaderName)
 SEARCHED = ("bitext", "ranking")  # formats without a head: their answers are found, by the stage retrieve
 GoldForm = Literal["lines", "tags", "pairs", "indices", "squad"]
 # What a task says about itself and where its data come from; it does not decide what is computed from given data.
-PROSE = frozenset({"title", "benchmarks", "licence", "citation", "url", "notes", "sizes", "sources", "source"})
+PROSE = frozenset(
+    {"title", "benchmarks", "licence", "citation", "url", "notes", "sizes", "sources", "source", "training"}
+)
 
 
 def _keys_as_text(value: Any) -> Any:
@@ -37,6 +39,15 @@ def _listed(value: Any) -> Any:
 
 def _texts(value: Any) -> Any:
     return [str(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _trainable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        TrainSettings.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return value
 
 
 LabelMap = Annotated[dict[str, str | int], BeforeValidator(_keys_as_text)]
@@ -153,6 +164,9 @@ class TaskSpec(Settings):
     head: str | None = Field(None, description="tasks of one head name share a head (SIQA, then COPA, then XCOPA)")
     splits: tuple[str, ...] = ("train", "dev", "test")
     settings: TaskSettings = TaskSettings()
+    training: Annotated[dict[str, Any], AfterValidator(_trainable)] = Field(
+        {}, description="training settings where a recipe says nothing; of a target, those of training for it"
+    )
     sources: tuple[SourceSpec, ...] = ()
     source: str | None = Field(None, description="take this source only")
     sizes: dict[str, int | dict[str, int]] = Field({}, description="published counts; what the lab generates")

@@ -61,7 +61,7 @@ def test_a_sound_recipe_has_no_problems(tasks: TaskRegistry) -> None:
         ("merge(bn, bn2, how=search, task=t-nli)", "seq_bn cannot be merged by `search`"),
         ("merge(nli, nli-x, how=search, task=t-qa)", "none of nli, nli-x has a head for `t-qa`"),
         ("merge(nli, nli-x, how=search, task=t-nly)", "did you mean `t-nli`"),
-        ("merge(nli, nli-x, how=search, task=t-bucc)", "is a bitext task"),
+        ("merge(nli, nli-x, how=search, task=t-bucc)", "is searched"),
         ("merge(nli, nli-x, how=search, task=t-nli/fr)", "`t-nli` has no language `fr`"),
         ("merge(nli, 2*nli-x, how=search, task=t-nli)", "a search with weights"),
         ("merge(2*nli, nli-x, weights=[1, 1])", "merge has weights twice"),
