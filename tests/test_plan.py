@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapterstilts.errors import DataError, RecipeError
-from adapterstilts.plan import Plan, Stage, link, load_plan, load_stage, make_plan, make_stage, record, states
+from adapterstilts.plan import Links, Plan, Stage, load_plan, load_stage, make_plan, make_stage, record, states
 from adapterstilts.recipe import Recipe, from_plain
 from adapterstilts.stages.specs import EvaluateSpec, MergeSpec, RetrieveSpec, TrainSpec
 from adapterstilts.store import Store
@@ -261,7 +261,7 @@ def test_a_stored_module_can_be_used(plain: dict[str, Any], tasks: TaskRegistry,
     assert plan.names == {"mnli": trained.hash}
     made(store, trained)
     record(plan, store)
-    link(plan, store, trained)
+    Links(plan, store).add(trained)
     for name in ("mnli", trained.hash, trained.hash[:10]):
         small = {"name": "y", "base": first, "modules": {"m": {"use": name}, "top": {"train": "t-qa", "on": "m"}}}
         top = labelled(make_plan(from_plain(small), tasks, store), "train top")
@@ -284,7 +284,7 @@ def test_a_module_of_several_seeds_is_used_seed_by_seed(
     plan = make_plan(from_plain(recipe), tasks, store)
     for stage in plan.stages:
         made(store, stage)
-        link(plan, store, stage)
+        Links(plan, store).add(stage)
     assert len(plan.names) == len(store.names) == 4
     again = make_plan(
         from_plain({**recipe, "modules": {"n": {"use": "a/nli"}, "t": {"train": "t-qa", "on": "n"}}}), tasks, store
@@ -307,7 +307,7 @@ def test_a_stage_and_a_plan_are_rebuilt_from_the_run_folder(
         assert (loaded.stages, loaded.cells, dict(loaded.names)) == (plan.stages, plan.cells, dict(plan.names))
     stage = labelled(plan, f"train nli {plain['bases'][0]} seed 0")
     made(store, stage)
-    link(plan, store, stage)
+    Links(plan, store).add(stage)
     (shown,) = (folder / "links").iterdir()
     assert (shown / "manifest.json").is_file() and shown.name.startswith("train_nli")
 

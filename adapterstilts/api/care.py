@@ -9,7 +9,7 @@ from typing import Any
 
 from adapterstilts.api import environment
 from adapterstilts.api.kept import check_kept, remove_kept
-from adapterstilts.errors import StoreError
+from adapterstilts.executors.work import work
 from adapterstilts.plan.runs import load_stage, runs_of
 from adapterstilts.store import Store
 
@@ -51,8 +51,13 @@ def collect(store: Store, *, runs: int = 1, damaged: bool = False, dry_run: bool
     return plain | {"bytes": found.bytes + size}
 
 
-def run_hash(store: Store, hash: str, progress: Callable[[float, str], None]) -> dict[str, Any]:
-    """Make the artifact of a stage that some run of this store planned.
+def run_hash(
+    store: Store, hash: str, progress: Callable[[float, str], None] | None = None, processes: int = 1
+) -> dict[str, Any]:
+    """Make the artifact of a stage that some run or `plan --save` of this store planned; the entry of any scheduler.
+
+    Args:
+        processes: how many share the work of a training stage, one GPU each.
 
     Returns:
         {schema_version, name, kind, hash, made, path}
@@ -61,15 +66,12 @@ def run_hash(store: Store, hash: str, progress: Callable[[float, str], None]) ->
         StoreError: no run planned it, or a parent is not done. Whatever the stage raises.
     """
     environment.prepare()
-    stage = load_stage(store, _whole(store, hash))
-    missing = [parent for parent in stage.parents.values() if not store.has(parent)]
-    if missing:
-        why = f"{len(missing)} of its parents are not done, first {missing[0][:12]}"
-        raise StoreError(f"`{stage.label}` cannot run yet", where=hash[:12], why=why, fix="adapterstilts run RECIPE")
-    from adapterstilts.stages.run import run_stage
-
-    made = run_stage(stage, store, progress)
-    plain = {"name": stage.label, "kind": stage.kind, "hash": stage.hash, "made": made}
+    whole = _whole(store, hash)
+    ended = work(store, whole, processes=processes, progress=progress)
+    if ended.error is not None:
+        raise ended.error
+    stage = load_stage(store, whole)
+    plain = {"name": stage.label, "kind": stage.kind, "hash": stage.hash, "made": ended.made}
     return {"schema_version": 1, **plain, "path": str(store.path(stage.hash))}
 
 

@@ -135,7 +135,7 @@ def _described(path: Path) -> str:
 
 def runs(store: Store, registry: TaskRegistry) -> list[Entry]:
     """The runs of the store, the newest first."""
-    from adapterstilts.api.showing import runs as found
+    from adapterstilts.api.following import runs as found
 
     return found(store)
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
+from adapterstilts.executors.devices import cores
+
 DEFAULTS = {
     # Threads that spin while they wait made a step eight times slower on a busy machine.
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare() -> None:

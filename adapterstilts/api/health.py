@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.api.environment import DEFAULTS, cores
+from adapterstilts.api.environment import DEFAULTS
 from adapterstilts.api.places import PathLike, open_store
 from adapterstilts.errors import AdapterstiltsError, DataError
+from adapterstilts.executors.devices import cores
 from adapterstilts.store import Store
 
 Check = dict[str, Any]

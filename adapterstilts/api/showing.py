@@ -1,11 +1,9 @@
-"""Results that are already there: score rows and reports of recipes and runs, and how far runs have come."""
+"""Results that are already there: score rows and reports of recipes and runs."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,7 @@ from adapterstilts.api.places import PathLike, open_store, open_tasks, recipe_fi
 from adapterstilts.api.planning import Planned, RecipeLike, plan_recipe
 from adapterstilts.api.running import Run
 from adapterstilts.errors import StoreError
-from adapterstilts.plan.graph import Plan
-from adapterstilts.plan.runs import load_plan, runs_of
+from adapterstilts.plan.runs import load_plan
 from adapterstilts.recipe import from_plain
 from adapterstilts.results import score_rows
 from adapterstilts.store import Store
@@ -83,57 +80,3 @@ def write_report(
         StoreError: nothing is measured yet.
     """
     return write_pages(find_planned(source, store=store, task_files=task_files), out, formats)
-
-
-# -- status -----------------------------------------------------------------------------------------------------------
-
-
-def run_states(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """Every stage of a plan with its state: done, running, started (it has checkpoints or a log), or open."""
-    return [
-        {
-            "name": stage.label,
-            "kind": stage.kind,
-            "state": _state(stage.hash, store),
-            "seconds": store.manifest(stage.hash).get("wall_seconds") if store.has(stage.hash) else None,
-            "hash": stage.hash,
-            "log": str(store.root / "logs" / f"{stage.hash}.log"),
-        }
-        for stage in plan.stages
-    ]
-
-
-def _state(hash: str, store: Store) -> str:
-    if store.has(hash):
-        return "done"
-    if (store.root / "locks" / f"{hash}.lock").exists():
-        try:
-            with store.lock(hash, timeout=0):
-                pass
-        except StoreError:
-            return "running"
-    return "started" if _touched(hash, store) else "open"
-
-
-def _touched(hash: str, store: Store) -> bool:
-    return (store.root / "work" / hash).is_dir() or (store.root / "logs" / f"{hash}.log").exists()
-
-
-def runs(store: PathLike | Store | None = None, most: int | None = None) -> list[dict[str, Any]]:
-    """The runs of a store, the newest first, each with the number of stages by state."""
-    opened = open_store(store)
-    found = []
-    for folder in runs_of(opened)[:most]:
-        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        states = Counter(_state(stage["hash"], opened) for stage in plan["stages"])
-        found.append(
-            {
-                "name": f"{folder.parent.name}/{folder.name}",
-                "recipe": plan["recipe"],
-                "id": folder.name,
-                "when": time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "plan.json").stat().st_mtime)),
-                "stages": len(plan["stages"]),
-                **{state: states.get(state, 0) for state in ("done", "running", "started", "open")},
-            }
-        )
-    return found

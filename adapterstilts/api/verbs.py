@@ -48,7 +48,7 @@ class Where:
     store: PathLike | Store | None = None
     data: PathLike | Mapping[str, Any] | None = None
     task_files: Iterable[PathLike] | TaskRegistry = ()
-    jobs: Jobs = 1
+    jobs: Jobs | None = None
     on_event: Callable[[Event], None] | None = None
     command: str = ""
     engine: Mapping[str, Any] = field(default_factory=dict)

@@ -26,7 +26,7 @@ def _list(text: str | None) -> list[str] | None:
     return text.replace(",", " ").split() if text else None
 
 
-def _measure(session: Session, jobs: Jobs, data: str | None, plain_of: Any) -> int:
+def _measure(session: Session, jobs: Jobs | None, data: str | None, plain_of: Any) -> int:
     from adapterstilts.api.verbs import Where
 
     output = Output(session)
@@ -97,7 +97,7 @@ def evaluate(
     limit: int | None,
     base: str | None,
     data: str | None,
-    jobs: Jobs,
+    jobs: Jobs | None,
 ) -> int:
     """Score MODULE on each TASK that it has a head for, in every language that is there.
 
@@ -145,7 +145,7 @@ def retrieve(
     languages: str | None,
     layers: str,
     data: str | None,
-    jobs: Jobs,
+    jobs: Jobs | None,
     **options: Any,
 ) -> int:
     """Search with the bare base and with modules: translations by Tatoeba-type accuracy or BUCC-type mining F1, answers

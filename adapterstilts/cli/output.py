@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 120  # columns where nobody looks at a terminal
-STYLES = {"hit": "green", "done": "green", "stale": "yellow", "running": "cyan", "started": "cyan"}
+STYLES = {"hit": "green", "done": "green", "stale": "yellow", "running": "cyan", "started": "cyan", "failed": "red"}
 
 
 class Output:

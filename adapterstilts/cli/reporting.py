@@ -10,7 +10,7 @@ import click
 from adapterstilts.cli.group import Session, verb
 from adapterstilts.cli.measuring import bare_row
 from adapterstilts.cli.output import Output
-from adapterstilts.cli.running import sets
+from adapterstilts.cli.planning import sets
 
 if TYPE_CHECKING:
     from rich.console import Console

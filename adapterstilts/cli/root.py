@@ -12,10 +12,12 @@ _RUNNING, _VERBS, _LOOKING = "adapterstilts.cli.running", "adapterstilts.cli.ver
 SECTIONS = {
     "Recipes": {
         "run": (f"{_RUNNING}:run", "run what is missing of a recipe and report"),
-        "plan": (f"{_RUNNING}:plan", "show the stages of a recipe: done, stale or missing"),
-        "validate": (f"{_RUNNING}:validate", "check a recipe and its data; all problems at once"),
+        "plan": ("adapterstilts.cli.planning:plan", "show the stages of a recipe: done, stale or missing"),
+        "validate": ("adapterstilts.cli.planning:validate", "check a recipe and its data; all problems at once"),
         "report": ("adapterstilts.cli.reporting:report", "tables, HTML, Markdown, CSV or JSON of what is measured"),
-        "status": ("adapterstilts.cli.status:status", "how far runs have come"),
+        "status": ("adapterstilts.cli.status:status", "how far runs have come; --watch looks on"),
+        "logs": ("adapterstilts.cli.status:logs", "what stages print, now or as it comes"),
+        "cancel": ("adapterstilts.cli.status:cancel", "stop a run or a stage; checkpoints are kept"),
     },
     "One step, without a recipe": {
         "train": (f"{_VERBS}:train", "train a module on a task or a mix of tasks"),

@@ -90,7 +90,9 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in named.items() if value is not None}, **_setting(options.pop("sets"))}
 
 
-def _make(session: Session, jobs: Jobs, data: str | None, build: Callable[[Any], tuple[str, dict[str, Any]]]) -> int:
+def _make(
+    session: Session, jobs: Jobs | None, data: str | None, build: Callable[[Any], tuple[str, dict[str, Any]]]
+) -> int:
     """Build the recipe of a verb, run it and show the module."""
     from adapterstilts.api.verbs import Where
 
@@ -165,7 +167,7 @@ def _show_module(output: Output, made: Run, name: str, hash: str) -> None:
 @click.option("--continue", "continue_from", metavar="MODULE", help="Train on from a copy of this module.")
 @training
 @click.pass_obj
-def train(session: Session, /, tasks: tuple[str, ...], jobs: Jobs, data: str | None, **options: Any) -> int:
+def train(session: Session, /, tasks: tuple[str, ...], jobs: Jobs | None, data: str | None, **options: Any) -> int:
     """Train a module on one TASK, or on a mix of several, and give it a name.
 
     A target such as xquad is trained on its training task (squad).
@@ -191,7 +193,13 @@ def train(session: Session, /, tasks: tuple[str, ...], jobs: Jobs, data: str | N
 @training
 @click.pass_obj
 def stack(
-    session: Session, /, modules: tuple[str, ...], tasks: tuple[str, ...], jobs: Jobs, data: str | None, **options: Any
+    session: Session,
+    /,
+    modules: tuple[str, ...],
+    tasks: tuple[str, ...],
+    jobs: Jobs | None,
+    data: str | None,
+    **options: Any,
 ) -> int:
     """Train a fresh module over frozen MODULEs (bottom first). Before its first step it changes nothing."""
     from adapterstilts.api.verbs import stacked, train_plain
@@ -231,7 +239,7 @@ def fuse(
     modules: tuple[str, ...],
     tasks: tuple[str, ...],
     how: str,
-    jobs: Jobs,
+    jobs: Jobs | None,
     data: str | None,
     **options: Any,
 ) -> int:

@@ -1,1 +1,1 @@
-"""Who runs stages: this process or a local pool."""
+"""Who runs stages: this process, a local pool, a Ray cluster, Slurm."""

@@ -16,7 +16,7 @@ Outcome = Literal["done", "hit", "failed", "skipped", "unneeded", "interrupted",
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened to a stage. ``worker`` is 0 in this process, 1..N in a pool."""
+    """Something happened to a stage. ``where``: this process, a worker of the pool, a job, a node."""
 
     kind: EventKind
     stage: Stage
@@ -24,7 +24,7 @@ class Event:
     text: str = ""
     seconds: float | None = None
     error: AdapterstiltsError | None = None
-    worker: int = 0
+    where: str = ""
 
 
 @dataclass
@@ -36,6 +36,7 @@ class StageResult:
     seconds: float = 0.0
     error: AdapterstiltsError | None = None
     log: Path | None = None
+    where: str = ""
 
 
 @dataclass

@@ -2,14 +2,14 @@
 
 from adapterstilts.plan.build import make_plan
 from adapterstilts.plan.graph import Cell, Plan, Stage, State, make_stage
-from adapterstilts.plan.runs import link, load_plan, load_stage, record, runs_of, states
+from adapterstilts.plan.runs import Links, load_plan, load_stage, record, runs_of, states
 
 __all__ = [
     "Cell",
+    "Links",
     "Plan",
     "Stage",
     "State",
-    "link",
     "load_plan",
     "load_stage",
     "make_plan",

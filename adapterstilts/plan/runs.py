@@ -7,15 +7,19 @@ links/<label>        the artifacts that are done
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.errors import StoreError
-from adapterstilts.plan.graph import Cell, Plan, Stage, State
+from adapterstilts.errors import StageFailed, StoreError
+from adapterstilts.plan.graph import SPECS, Cell, Plan, Stage, State
+from adapterstilts.stages.specs import Spec
 from adapterstilts.store import Store, write_text
 
 LOOK_BACK = 10  # earlier runs that are searched for stale labels
@@ -46,24 +50,45 @@ def record(plan: Plan, store: Store) -> Path:
     return folder
 
 
-def link(plan: Plan, store: Store, stage: Stage) -> None:
-    """Link a done stage into the run folder, and let the names that stand for it say so."""
-    for name, hash in plan.names.items():
-        if hash == stage.hash:
-            store.names.set(name, hash)
-    place = store.runs / plan.recipe / plan.id / "links" / re.sub(r"[^A-Za-z0-9_.+-]+", "_", stage.label)
-    target = os.path.relpath(store.path(stage.hash), place.parent)
-    if place.is_symlink() and os.readlink(place) == target:
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    place.symlink_to(target)
+class Links:
+    """The links of a run folder to the artifacts that are done, and the names that stand for them."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.store, self.folder = store, store.runs / plan.recipe / plan.id / "links"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.names: dict[str, list[str]] = {}
+        for name, hash in plan.names.items():
+            self.names.setdefault(hash, []).append(name)
+
+    def add(self, stage: Stage) -> None:
+        """Link a done stage, and let its names say so."""
+        for name in self.names.get(stage.hash, ()):
+            self.store.names.set(name, stage.hash)
+        place = self.folder / re.sub(r"[^A-Za-z0-9_.+-]+", "_", stage.label)
+        target = os.path.relpath(self.store.path(stage.hash), self.folder)
+        if place.is_symlink() and os.readlink(place) == target:
+            return
+        # Made beside and renamed: another run of the same recipe may do the same.
+        fresh = place.with_name(f".{place.name}.{os.getpid()}")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(target)
+        os.replace(fresh, place)
 
 
 def runs_of(store: Store, recipe: str | None = None) -> list[Path]:
     """Run folders, the newest first; of one recipe, or of all."""
     found = store.runs.glob(f"{recipe or '*'}/*/plan.json")
     return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def outline(folder: Path) -> dict[str, Any]:
+    """What plan.json of a run folder says: recipe, stages (hash, kind, label), cells, names, warnings.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    plain: dict[str, Any] = _read(folder / "plan.json")
+    return plain
 
 
 def load_plan(store: Store, run: str) -> Plan:
@@ -90,17 +115,35 @@ def load_plan(store: Store, run: str) -> Plan:
     )
 
 
-def load_stage(store: Store, hash: str) -> Stage:
+def load_stage(store: Store, hash: str, kinds: Mapping[str, str] | None = None) -> Stage:
     """Rebuild a stage from its hash alone, from a run folder or from the manifest of its artifact.
 
+    Args:
+        kinds: kind -> ``module:function`` of kinds that are not ours; that module has the class of their specs.
+
     Raises:
-        StoreError: no run of this store planned it.
+        StoreError: no run of this store planned it. StageFailed: no such kind.
     """
-    for path in store.runs.glob(f"*/*/stages/{hash}.json"):
-        return Stage.from_plain(_read(path))
-    if store.has(hash):
-        return Stage.from_plain(store.manifest(hash))
+    found = next(store.runs.glob(f"*/*/stages/{hash}.json"), None)
+    if found is not None or store.has(hash):
+        plain = _read(found) if found is not None else store.manifest(hash)
+        specs = {**_specs(kinds or {}), **SPECS}
+        if plain["kind"] not in specs:
+            raise StageFailed(f"no stage of kind `{plain['kind']}`", why=f"known are {', '.join(specs)}")
+        return Stage.from_plain(plain, specs)
     raise StoreError(f"no stage {hash[:12]}", where=str(store.runs), why="no run planned it", fix="adapterstilts plan")
+
+
+@cache
+def _foreign(module: str) -> Mapping[str, type[Spec]]:
+    found = vars(importlib.import_module(module)).values()
+    specs = [item for item in found if isinstance(item, type) and issubclass(item, Spec) and "kind" in vars(item)]
+    return {spec.kind: spec for spec in specs}
+
+
+def _specs(kinds: Mapping[str, str]) -> dict[str, type[Spec]]:
+    foreign = {entry.partition(":")[0] for kind, entry in kinds.items() if kind not in SPECS}
+    return {kind: spec for module in sorted(foreign) for kind, spec in _foreign(module).items()}
 
 
 def states(plan: Plan, store: Store) -> dict[str, State]:

@@ -6,7 +6,6 @@ when a stage of that kind runs.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import platform
 import resource
@@ -14,10 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.errors import StageFailed, StoreError
+from adapterstilts.stages.ranks import function_of, together
 
 if TYPE_CHECKING:
     from adapterstilts.plan.graph import Stage
@@ -30,12 +30,19 @@ KINDS: Mapping[str, str] = {
 PACKAGES = ("adapterstilts", "torch", "transformers", "peft", "adapters", "tokenizers", "numpy", "faiss-cpu")
 
 
-def run_stage(stage: Stage, store: Store, progress: Progress | None = None, kinds: Mapping[str, str] = KINDS) -> bool:
+def run_stage(
+    stage: Stage,
+    store: Store,
+    progress: Progress | None = None,
+    kinds: Mapping[str, str] = KINDS,
+    processes: int = 1,
+) -> bool:
     """Make the artifact of a stage, unless it is there or another process makes it meanwhile.
 
     Args:
         progress: called with the fraction done (0..1) and a short text.
         kinds: kind -> ``module:function``.
+        processes: how many share the work of a training stage (see `stages.ranks`); never part of its hash.
 
     Returns:
         Whether this call made it.
@@ -49,7 +56,8 @@ def run_stage(stage: Stage, store: Store, progress: Progress | None = None, kind
     with _held(store, stage, report):
         if store.has(stage.hash):
             return False
-        function = _function(stage.kind, kinds)
+        entry = _entry(stage.kind, kinds)
+        function = function_of(entry) if processes == 1 else partial(together, entry, processes)
         parents = {role: store.path(hash) for role, hash in stage.parents.items()}
         manifest: dict[str, Any] = {
             "label": stage.label,
@@ -85,12 +93,10 @@ def _held(store: Store, stage: Stage, report: Progress) -> Iterator[None]:
         yield
 
 
-def _function(kind: str, kinds: Mapping[str, str]) -> Callable[..., dict[str, Any]]:
+def _entry(kind: str, kinds: Mapping[str, str]) -> str:
     if kind not in kinds:
         raise StageFailed(f"no stage of kind `{kind}`", why=f"known are {', '.join(kinds)}")
-    module, _, name = kinds[kind].partition(":")
-    function: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
-    return function
+    return kinds[kind]
 
 
 def _silent(fraction: float, text: str) -> None:

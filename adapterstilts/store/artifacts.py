@@ -197,6 +197,16 @@ class Store:
         finally:
             lock.release()
 
+    def held(self, hash: str) -> bool:
+        """Whether some process is making this artifact."""
+        if not (self.root / "locks" / f"{hash}.lock").exists():
+            return False
+        try:
+            with self.lock(hash, timeout=0):
+                return False
+        except StoreError:
+            return True
+
     def work(self, hash: str) -> Path:
         """The directory for checkpoints of a stage that is not done; made when absent."""
         path = self.root / "work" / hash

@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from adapterstilts.encoder.batch import Batch, Level, by_length, collate, lengths_of
+from adapterstilts.encoder.batch import Batch, Level, collate, lengths_of
 from adapterstilts.encoder.masking import Masking
 from adapterstilts.errors import StageFailed
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.settings import TrainSettings
 from adapterstilts.training import checkpoint
+from adapterstilts.training.distributed import add_up, agreed, own_parts
 from adapterstilts.training.schedule import Schedule, checkpoints, learning_rate_factor, moments
 
 
@@ -108,7 +109,7 @@ def fit(
         factor = learning_rate_factor(step, len(schedule), settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        torch.manual_seed(_stream(seed, step))
+        torch.manual_seed(_stream(seed, step) + accelerator.process_index)
         share, indices = schedule.examples(step)
         loss = gradients(adapted, heads[shares[share].head], shares[share], indices, (seed, step), accelerator)
         norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
@@ -124,7 +125,7 @@ def fit(
         state.step = step + 1
         if state.step in score_at:
             _mode(adapted, heads, False, settings)
-            _keep_best(parameters, state, score())
+            _keep_best(parameters, state, agreed(score, accelerator))
             _mode(adapted, heads, True, settings)
             if settings.patience and state.since_best >= settings.patience:
                 break
@@ -151,22 +152,17 @@ def gradients(
 ) -> float:
     """Accumulate the gradient of the mean loss over all units of one update; returns that mean."""
     lengths = lengths_of(share.arrays.rows, share.arrays.examples)[share.chosen[indices]]
-    parts = by_length(lengths, adapted.engine.tokens)
-    mine = parts[accelerator.process_index :: accelerator.num_processes]
-    batches = [share.batch(indices[part], adapted.base.pad_id, (*seed, number)) for number, part in enumerate(mine)]
-    total, units = 0.0, 0
-    for batch in batches:
-        batch = batch.to(accelerator.device)
+    total, units = 0.0, 0.0
+    for number, part in own_parts(lengths, adapted.engine.tokens, accelerator):
+        batch = share.batch(indices[part], adapted.base.pad_id, (*seed, number)).to(accelerator.device)
         loss, count = head.loss(adapted.logits(head, batch), batch)
         # The number of units is known only when all parts are seen, so gradients are divided afterwards.
         loss.backward()
         total, units = total + float(loss.detach()), units + count
-    if accelerator.num_processes > 1:
-        total, units = (float(v) for v in accelerator.reduce(torch.tensor([total, units], dtype=torch.float64)))  # type: ignore[assignment]
-    for parameter in [*adapted.trainable().values(), *head.parameters()]:
+    parameters = [*adapted.trainable().values(), *(p for p in head.parameters() if p.requires_grad)]
+    total, units = add_up(parameters, total, units, accelerator)
+    for parameter in parameters:
         if parameter.grad is not None:
-            if accelerator.num_processes > 1:
-                parameter.grad = accelerator.reduce(parameter.grad, reduction="sum")
             parameter.grad.div_(max(units, 1))
     return total / max(units, 1)
 
