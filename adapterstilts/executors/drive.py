@@ -99,6 +99,8 @@ class _Run:
     def heard(self, message: Message) -> None:
         """Something that the crew told."""
         result = self.result.stages[message.hash]
+        if isinstance(message, Ended) and result.log is None:
+            self.heard(Started(message.hash, ""))  # over before anybody looked
         if isinstance(message, Started):
             result.log, result.where = self.store.log(message.hash), message.where
             self.tell(Event("started", result.stage, 0.0, where=message.where))

@@ -7,7 +7,10 @@ signs/<hash>.stop   somebody asks the stage to stop; its worker obeys at its nex
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +20,7 @@ from adapterstilts.errors import AdapterstiltsError, StageFailed
 from adapterstilts.store import Store, write_text
 
 EVERY = 0.5  # seconds between two signs of one stage
+_NAME = re.compile(r"[0-9a-f]{64}\.json")
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,39 @@ def read_sign(store: Store, hash: str) -> Sign | None:
 def write_sign(store: Store, hash: str, sign: Sign) -> None:
     """Replace the sign of a stage."""
     write_text(_file(store, hash), json.dumps(asdict(sign), ensure_ascii=False))
+
+
+def queue_sign(store: Store, hash: str, job: str) -> None:
+    """A cluster has the stage; a worker that was faster and wrote already keeps its sign."""
+    place = _file(store, hash)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_name(f".{place.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(asdict(Sign("queued", job=job, began=time.time(), at=time.time()))), encoding="utf-8")
+    try:
+        os.link(fresh, place)
+    except FileExistsError:
+        return
+    finally:
+        fresh.unlink()
+
+
+def changed_signs(store: Store, seen: dict[str, int]) -> Iterator[tuple[str, Sign]]:
+    """(hash, sign) of what was written since the last call; ``seen`` remembers that."""
+    try:
+        entries = [entry for entry in os.scandir(store.root / "signs") if _NAME.fullmatch(entry.name)]
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        hash = entry.name.removesuffix(".json")
+        try:
+            written = entry.stat().st_mtime_ns
+        except FileNotFoundError:
+            continue
+        if seen.get(hash) != written:
+            seen[hash] = written
+            sign = read_sign(store, hash)
+            if sign is not None:
+                yield hash, sign
 
 
 def drop_sign(store: Store, hash: str) -> None:

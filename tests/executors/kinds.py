@@ -32,7 +32,9 @@ def step(
 ) -> dict[str, Any]:
     """Write the names of the parents and the own one."""
     progress(0.5, "half")
-    if spec.act:
+    if spec.act == "report":
+        _report(spec, progress)
+    elif spec.act:
         ACTS[spec.act](spec, work)
     names = [(parents[role] / "name").read_text() for role in sorted(parents)]
     (directory / "name").write_text("+".join([*names, spec.name]))
@@ -41,6 +43,14 @@ def step(
         "policy": os.environ.get("OMP_WAIT_POLICY"),
         "pid": os.getpid(),
     }
+
+
+def _report(spec: StepSpec, progress: Progress) -> None:
+    """Says how far it is until somebody stops it, for half a minute at most."""
+    (Path(spec.shared) / "waiting").touch()
+    for count in range(300):
+        time.sleep(0.1)
+        progress(count / 300, f"count {count}")
 
 
 def _print(spec: StepSpec, work: Path) -> None:
@@ -82,7 +92,19 @@ def _long(spec: StepSpec, work: Path) -> None:
     time.sleep(60)
 
 
+def _patient(spec: StepSpec, work: Path) -> None:
+    """Counts to 40 in four seconds or more, with a checkpoint at every count; every attempt leaves its name."""
+    with (Path(spec.shared) / "attempts").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    path = work / "checkpoint"
+    for count in range(int(path.read_text()) if path.exists() else 0, 40):
+        path.with_suffix(".new").write_text(str(count))
+        path.with_suffix(".new").replace(path)
+        time.sleep(0.1)
+
+
 ACTS: dict[str, Callable[[StepSpec, Path], None]] = {
+    "patient": _patient,
     "print": _print,
     "fail": _fail,
     "bad_data": _bad_data,

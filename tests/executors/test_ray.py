@@ -1,0 +1,97 @@
+"""Ray: this machine's own, and a cluster of two nodes on loopback, one of which is killed in the middle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapterstilts.errors import RecipeError, StageFailed
+from adapterstilts.executors import drive
+from adapterstilts.executors.crew import Setup
+from adapterstilts.executors.events import Event
+from adapterstilts.store import Store
+from tests.executors.clusters import RayNode, wait_until
+from tests.executors.kinds import KINDS, make, plan_of
+from tests.executors.test_local import outcomes
+
+pytest.importorskip("ray")
+QUIET = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@QUIET
+@pytest.mark.slow
+def test_the_own_ray_behaves_as_every_executor(store: Store) -> None:
+    a, c = make("a"), make("c", act="fail")
+    b, d = make("b", a), make("d", c)
+    e = make("e", b)
+    events: list[Event] = []
+    plan = plan_of(a, b, c, d, e)
+    result = drive.run(plan, Setup(store, None, kinds=KINDS), "ray", on_event=events.append)
+    assert outcomes(result) == {"a": "done", "b": "done", "c": "failed", "d": "skipped", "e": "done"}
+    assert (store.path(e.hash) / "name").read_text() == "a+b+e"
+    error = result.having("failed")[0].error
+    assert error is not None and error.what == "ZeroDivisionError: one by none" and error.where == "c"
+    order = [(event.kind, event.stage.label) for event in events if event.kind != "progress"]
+    assert order.index(("started", "b")) > order.index(("done", "a")) and ("skipped", "d") in order
+    again = drive.run(plan_of(a, b, e), Setup(store, 1, kinds=KINDS), "ray")
+    assert set(outcomes(again).values()) == {"hit"}
+    assert store.verify() == []
+
+
+@QUIET
+@pytest.mark.slow
+def test_a_node_that_dies_costs_nothing_but_time(store: Store, tmp_path: Path) -> None:
+    head = RayNode(tmp_path / "ray", cores=1)
+    other: RayNode | None = None
+    try:
+        wait_until(lambda: (tmp_path / "ray" / "session_latest").exists())
+        other = RayNode(tmp_path / "ray", head.address, cores=1)
+        stages = [make(f"s{number}", act="patient", shared=tmp_path) for number in range(4)]
+        end = make("end", *stages)
+        killed: list[bool] = []
+
+        def listen(event: Event) -> None:
+            if event.kind == "done" and not killed and other is not None:
+                killed.append(True)  # one pair is done, the next is running
+                wait_until(lambda: len((tmp_path / "attempts").read_text().split()) >= 3)
+                other.kill()
+
+        setup = Setup(store, None, kinds=KINDS, options={"address": head.address})
+        wait_until(lambda: _cores(head.address) == 2)
+        result = drive.run(plan_of(*stages, end), setup, "ray", on_event=listen)
+        assert killed and set(outcomes(result).values()) == {"done"}, outcomes(result)
+        attempts = (tmp_path / "attempts").read_text().split()
+        assert len(attempts) >= 5 and store.verify() == []
+        assert (store.path(end.hash) / "name").read_text() == "s0+s1+s2+s3+end"
+    finally:
+        for node in (other, head):
+            if node is not None:
+                node.kill()
+
+
+def _cores(address: str) -> int:
+    import ray
+
+    ray.init(address=address, logging_level="error", log_to_driver=False)
+    try:
+        return int(ray.cluster_resources().get("CPU", 0))
+    finally:
+        ray.shutdown()
+
+
+@QUIET
+def test_what_is_wrong_is_one_error(store: Store) -> None:
+    with pytest.raises(RecipeError, match="no option `partition`"):
+        drive.run(plan_of(make("a")), Setup(store, None, kinds=KINDS, options={"partition": "x"}), "ray")
+
+
+@QUIET
+def test_no_cluster_is_one_error(store: Store) -> None:
+    with pytest.raises(StageFailed, match="no Ray cluster at"):
+        drive.run(plan_of(make("a")), Setup(store, None, kinds=KINDS, options={"address": "127.0.0.1:1"}), "ray")
