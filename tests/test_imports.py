@@ -30,6 +30,7 @@ FLOORS = {
     "store": 1,
     "study": 1,
     "encoder": 1,
+    "located": 0,
     "settings": 0,
     "errors": 0,
 }
@@ -38,7 +39,7 @@ NEIGHBOURS = {("plan", "stages"), ("stages", "plan")}
 HEAVY = {"torch", "transformers", "peft", "adapters", "faiss", "datasets", "matplotlib", "accelerate", "scipy"}
 # scipy is study's own; it has no torch.
 TORCH_FREE = [
-    "cli", "api", "recipe", "plan", "results", "store", "settings", "errors", "executors", "stages.specs", "stages.run",
+    "cli", "api", "recipe", "plan", "results", "store", "located", "settings", "errors", "executors", "stages.specs", "stages.run",
     "tasks.spec", "tasks.registry", "tasks.suites", "modules.methods",
     "modules.composition", "encoder.reference", "data.sources", "data.leaks", "data.fetch", "data.archive",
     "lab",

@@ -153,7 +153,7 @@ def _tasks(planned: Planned, files: dict[str, Content]) -> list[str]:
     own = [name for name in registry.names() if registry.path(name).parent != SHIPPED]
     for name in own:
         path = registry.path(name)
-        plain = read_yaml(path)
+        plain = read_yaml(path).plain
         plain.pop("name", None)
         files[f"tasks/{name}.yaml"] = path
         if isinstance(plain.get("labels"), dict):

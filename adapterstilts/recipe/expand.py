@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.recipe.located import Located, Steps
+from adapterstilts.located import Located, Steps
 from adapterstilts.recipe.problems import nearest
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _SECTIONS = ("modules", "arms", "targets")
+MOST = 10_000  # combinations of one matrix: more is a slip, and would take for ever before it is seen
 Scope = Mapping[str, Any]
 
 
@@ -82,6 +84,9 @@ class _Expansion:
             return [{}]
         if not isinstance(matrix, dict) or not all(isinstance(v, list) and v for v in matrix.values()) or not matrix:
             self.fail("`matrix` is a mapping of names to lists", (*steps, "matrix"), fix="matrix: {r: [4, 8]}")
+            return []
+        if (count := math.prod(map(len, matrix.values()))) > MOST:
+            self.fail(f"a matrix of {count} combinations", (*steps, "matrix"), why=f"the most is {MOST}")
             return []
         values = self.fill(matrix, (*steps, "matrix"), None, scope)
         return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]

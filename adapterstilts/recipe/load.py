@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.recipe.expand import expand
-from adapterstilts.recipe.located import Located, Steps, read_file, read_value, walk
+from adapterstilts.located import Located, Steps, read_file, read_value, walk
 from adapterstilts.recipe.problems import nearest, placed, raise_all
 from adapterstilts.recipe.schema import (
     Arm,
@@ -97,7 +97,7 @@ def _extended(path: Path, inside: tuple[Path, ...]) -> Located:
     if path.resolve() in inside:
         ring = " -> ".join(str(p.name) for p in (*inside[inside.index(path.resolve()) :], path))
         raise RecipeError("`extends` goes in a circle", where=str(path), why=ring)
-    located = read_file(path)
+    located = read_file(path, "recipe")
     _one_base(located)
     parents = located.plain.pop("extends", None)
     where = located.where(("extends",))
@@ -227,12 +227,14 @@ def _problems(errors: Sequence[Any], under: Steps, located: Located) -> list[Rec
         if item["type"] == "extra_forbidden":
             problem = unknown_key((*under, *item["loc"]), located)
         elif item["type"] == "missing":
-            problem = RecipeError(f"{_spelled(steps)}`{item['loc'][-1]}` is missing", where=where)
+            key = item["loc"][-1]
+            problem = RecipeError(f"{_spelled(steps)}`{key}` is missing", where=where, fix=f"write `{key}:`")
         elif isinstance(cause, RecipeError):
             problem = placed(cause, where)
         else:
-            text = str(inner) if inner is not None else f"{item['msg']} (it is {item['input']!r:.60})"
-            problem = RecipeError(f"{_spelled(steps)}{text}", where=where)
+            named = f"`{'.'.join(map(str, steps))}`" if steps else "the recipe"
+            what = f"{named} cannot be {_shown(item['input'])}" if inner is None else f"{_spelled(steps)}{inner}"
+            problem = RecipeError(what, where=where, why=item["msg"] if inner is None else None)
         found.setdefault((*steps, item["loc"][-1]) if item["type"] == "missing" else steps, problem)
     return list(found.values())
 
@@ -243,6 +245,12 @@ def _real(steps: Steps, located: Located) -> Steps:
         if steps[:length] in located.places:
             return steps[:length]
     return ()
+
+
+def _shown(value: Any) -> str:
+    """A wrong value as the recipe has it, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _spelled(steps: Steps) -> str:

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from adapterstilts.errors import DataError, RecipeError
+from adapterstilts.located import Located, read_file
 from adapterstilts.tasks.spec import TaskSpec, merged
 
 SHIPPED = Path(__file__).parent / "specs"
-# The C loader reads a file about ten times faster; a build of PyYAML without it still works.
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class TaskRegistry:
@@ -28,7 +26,7 @@ class TaskRegistry:
                 raise DataError("no such task file", where=str(place), fix="check the path under `tasks:`")
             files = sorted(place.glob("*.yaml")) if place.is_dir() else [place]
             self._paths |= {path.stem: path for path in files}
-        self._plain: dict[str, dict[str, Any]] = {}
+        self._read: dict[str, Located] = {}
 
     def names(self) -> list[str]:
         return sorted(self._paths)
@@ -58,15 +56,16 @@ class TaskRegistry:
             RecipeError: unknown name, broken YAML, unknown key or wrong value, with file:line.
         """
         path = self.path(name)
-        if name not in self._plain:
-            self._plain[name] = read_yaml(path)
-        plain = merged({"name": name, **self._plain[name]}, overrides or {})
+        if name not in self._read:
+            self._read[name] = read_yaml(path)
+        located = self._read[name]
+        plain = merged({"name": name, **located.plain}, overrides or {})
         if isinstance(plain.get("labels"), Mapping):
             plain["labels"] = labels_of(plain["labels"], path)
         try:
             return TaskSpec.model_validate(plain)
         except ValidationError as error:
-            raise _explained(error, path, bool(overrides)) from error
+            raise explained(error, located, bool(overrides)) from error
 
 
 def labels_of(reference: Mapping[str, Any], task: Path) -> list[str]:
@@ -81,52 +80,32 @@ def labels_of(reference: Mapping[str, Any], task: Path) -> list[str]:
     return [line for line in found.read_text(encoding="utf-8").split("\n") if line]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One mapping from a YAML file."""
-    try:
-        plain = yaml.load(path.read_bytes(), LOADER)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError("not readable as YAML", where=f"{path}:{line}", why=error.problem) from error
-    except yaml.YAMLError as error:
-        raise RecipeError("not readable as YAML", where=str(path), why=str(error).splitlines()[0]) from error
-    if not isinstance(plain, dict):
-        raise RecipeError("a task file holds a mapping", where=f"{path}:1", why=f"found {type(plain).__name__}")
-    if plain.get("name", path.stem) != path.stem:
-        raise RecipeError(
-            f"the task is named `{plain['name']}`", where=str(path), why="the file name is the name of the task"
-        )
-    return plain
+def read_yaml(path: Path, kind: str = "task") -> Located:
+    """The mapping in a YAML file whose name is the file's.
+
+    Raises:
+        RecipeError: not YAML, no mapping, a key twice, or another name than the file's, with file:line.
+    """
+    located = read_file(path, kind)
+    name = located.plain.get("name", path.stem)
+    if name != path.stem:
+        where = located.where(("name",))
+        raise RecipeError(f"the {kind} is named `{name}`", where=where, why=f"the file name is the name of the {kind}")
+    return located
 
 
-def _explained(error: ValidationError, path: Path, overridden: bool) -> RecipeError:
+def explained(error: ValidationError, located: Located, overridden: bool = False) -> RecipeError:
+    """The first thing that is wrong with a task or suite, at its line."""
     first = error.errors()[0]
     # Union members and validators appear in the location; only keys that occur in the file lead to a line.
     location = [part for part in first["loc"] if not str(part).startswith(("function-", "list[", "dict[", "tuple["))]
-    field = ".".join(map(str, location)) or "task"
+    field = ".".join(map(str, location)) or "it"
+    where = f"{located.where(tuple(location))}" + (" (with the recipe's overrides)" if overridden else "")
     if first["type"] == "extra_forbidden":
         known = list(TaskSpec.model_fields) if len(location) == 1 else []
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        what, fix = f"unknown key `{field}`", f"did you mean `{near[0]}`?" if near else None
-    else:
-        what, fix = f"`{field}`: {first['msg'].removeprefix('Value error, ')}", None
-    where = f"{path}:{line_of(path, location)}" + (" (with the recipe's overrides)" if overridden else "")
-    return RecipeError(what, where=where, fix=fix)
-
-
-def line_of(path: Path, location: Iterable[str | int]) -> int:
-    """The line of the deepest part of a location that the YAML file has."""
-    node = yaml.compose(path.read_text(encoding="utf-8"), LOADER)
-    line = 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
+        why = f"known are {', '.join(known)}" if known else "it has no meaning there"
+        return RecipeError(
+            f"unknown key `{field}`", where=where, why=why, fix=f"did you mean `{near[0]}`?" if near else "remove it"
+        )
+    return RecipeError(f"`{field}` cannot be this", where=where, why=first["msg"].removeprefix("Value error, "))

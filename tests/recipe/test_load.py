@@ -154,17 +154,17 @@ def test_settings_are_checked_as_they_combine(tmp_path: Path) -> None:
         ("name: a\nname: b\n", 2, "the key `name` stands twice"),
         ("name: [a\n", 2, "this is not YAML"),
         ("name: !!python/object:os.system a\n", 1, "has no meaning here"),
-        ("- a\n", None, "a recipe is a mapping"),
+        ("- a\n", 1, "a recipe is a mapping"),
         ("a: &x [*x]\n", 1, "an alias that contains itself"),
         ("? [a]\n: b\n", 1, "a key must be a word"),
     ],
 )
-def test_text_that_is_no_recipe(tmp_path: Path, text: str, line: int | None, told: str) -> None:
+def test_text_that_is_no_recipe(tmp_path: Path, text: str, line: int, told: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=told) as caught:
         load(path)
-    assert caught.value.where == (f"{path}:{line}" if line else str(path))
+    assert caught.value.where == f"{path}:{line}"
 
 
 def test_missing_file_and_wrong_encoding(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ BAD_FILES = {
     "unknown format": (GOOD.replace("classification", "parsing"), "task.yaml:1", "parsing|classification"),
     "no labels": (GOOD.replace("labels: [a, b]\n", ""), "task.yaml", "needs labels"),
     "labels twice": (GOOD.replace("[a, b]", "[a, a]"), "task.yaml", "labels repeat"),
-    "no yaml": (GOOD + "a: [b\n", "task.yaml:6", "not readable as YAML"),
+    "no yaml": (GOOD + "a: [b\n", "task.yaml:6", "this is not YAML"),
     "no mapping": ("- a\n", "task.yaml:1", "mapping"),
     "another name": (GOOD + "name: other\n", "task.yaml", "named `other`"),
     "bare hub name": (

@@ -69,6 +69,6 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
     path.write_text("group: {a: [xnli]}\n")
     with pytest.raises(RecipeError, match="groups") as caught:
         get_suite(str(path))
-    assert caught.value.where == str(path)
+    assert caught.value.where == f"{path}:1"
     path.write_text("groups: {a: [xnli]}\n")
     assert len(list(parts_of(str(path), REGISTRY))) == 34

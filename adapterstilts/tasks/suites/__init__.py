@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.settings import Settings
-from adapterstilts.tasks.registry import TaskRegistry, read_yaml
+from adapterstilts.tasks.registry import TaskRegistry, explained, read_yaml
 from adapterstilts.tasks.spec import TaskSpec, split_task
 
 SHIPPED = Path(__file__).parent
@@ -58,12 +58,11 @@ def get_suite(name: str) -> Suite:
         near = difflib.get_close_matches(name, suite_names(), n=1)
         fix = f"did you mean `{near[0]}`?" if near else "adapterstilts ls suites"
         raise RecipeError(f"no suite `{name}`", why=f"there are {', '.join(suite_names())}", fix=fix)
+    located = read_yaml(path, "suite")
     try:
-        return Suite.model_validate({"name": path.stem, **read_yaml(path)})
+        return Suite.model_validate({"name": path.stem, **located.plain})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "suite"
-        raise RecipeError(f"`{field}`: {first['msg']}", where=str(path)) from error
+        raise explained(error, located) from error
 
 
 def is_suite(name: str) -> bool:

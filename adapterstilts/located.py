@@ -16,9 +16,12 @@ import yaml
 from adapterstilts.errors import DataError, RecipeError
 
 try:
-    from yaml import CSafeLoader as _Loader
+    from yaml import CSafeLoader as Loader  # about ten times faster
 except ImportError:  # PyYAML without libyaml
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+    from yaml import SafeLoader as Loader  # type: ignore[assignment]
+
+DEEPEST = 50  # the C loader's own recursion ends in a crash
+MOST = 200_000  # values, aliases written out: a few lines of aliases can stand for a billion
 
 Step = str | int
 Steps = tuple[Step, ...]
@@ -59,8 +62,8 @@ def scalar(text: str) -> Any:
     return text
 
 
-def read_file(path: Path) -> Located:
-    """Read one YAML file.
+def read_file(path: Path, kind: str) -> Located:
+    """Read one YAML file that holds a mapping; ``kind`` is what errors call it: recipe, task, suite.
 
     Raises:
         DataError: no such file. RecipeError: not YAML, not a mapping, or a key twice.
@@ -68,39 +71,55 @@ def read_file(path: Path) -> Located:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DataError(
-            f"cannot read the recipe `{path}`", why=error.strerror, fix="adapterstilts ls recipes"
-        ) from None
+        raise DataError(f"cannot read the {kind} `{path}`", why=error.strerror, fix=f"adapterstilts ls {kind}s") from None
     except UnicodeDecodeError as error:
-        raise RecipeError("the recipe is not UTF-8 text", where=str(path), why=str(error)) from None
-    return read_text(text, str(path))
-
-
-def read_text(text: str, file: str) -> Located:
-    """Read YAML text; ``file`` is the name in error messages."""
-    value = read_value(text, file)
+        why = f"byte {error.object[error.start]:#04x} at {error.start}"
+        raise RecipeError(f"the {kind} is not UTF-8 text", where=str(path), why=why) from None
+    value = read_value(text, str(path))
     if value.plain is None:
         value.plain = {}
     if not isinstance(value.plain, dict):
-        raise RecipeError("a recipe is a mapping", where=file, why=f"this file holds a {type(value.plain).__name__}")
+        why = f"this file holds a {type(value.plain).__name__}"
+        raise RecipeError(f"a {kind} is a mapping", where=f"{path}:1", why=why)
     return value
 
 
 def read_value(text: str, file: str) -> Located:
     """Read any YAML value, as on the right of ``--set a.b=``."""
-    loader = _Loader(text)
+    located = Located()
     try:
-        node = loader.get_single_node()
-        located = Located()
+        _check_bounds(text, file)
+        node = yaml.compose(text, Loader)
         located.plain = None if node is None else _plain(node, (), file, located.places, ())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = file if mark is None else f"{file}:{mark.line + 1}"
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RecipeError("this is not YAML", where=where, why=problem) from None
-    finally:
-        loader.dispose()
     return located
+
+
+def _check_bounds(text: str, where: str) -> None:
+    """Refuse what is too deep or too much, by walking the events: that needs no recursion and expands no alias."""
+    sizes: dict[str, int] = {}  # anchor -> values
+    open_nodes: list[tuple[str | None, int]] = []  # (anchor, values before it)
+    total = 0
+    for event in yaml.parse(text, Loader=Loader):
+        if isinstance(event, yaml.AliasEvent):
+            total += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, total))
+            total += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            sizes |= {anchor: total - before} if anchor else {}
+        place = f"{where}:{event.start_mark.line + 1}"
+        if len(open_nodes) > DEEPEST:
+            raise RecipeError(f"nested deeper than {DEEPEST}", where=place, fix="write it flatter")
+        if total > MOST:
+            raise RecipeError(f"more than {MOST} values", where=place, why="aliases count as what they stand for")
 
 
 def _plain(node: yaml.Node, steps: Steps, file: str, places: dict[Steps, str], inside: tuple[int, ...]) -> Any:
@@ -108,8 +127,6 @@ def _plain(node: yaml.Node, steps: Steps, file: str, places: dict[Steps, str], i
     places.setdefault(steps, where)
     if id(node) in inside:
         raise RecipeError("an alias that contains itself", where=where)
-    if len(steps) > 50:
-        raise RecipeError("nested deeper than 50", where=where)
     if node.tag not in _TAGS:
         raise RecipeError(f"the tag `{node.tag}` has no meaning here", where=where, fix="remove it")
     if isinstance(node, yaml.ScalarNode):
