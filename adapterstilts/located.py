@@ -71,7 +71,9 @@ def read_file(path: Path, kind: str) -> Located:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot read the {kind} `{path}`", why=error.strerror, fix=f"adapterstilts ls {kind}s") from None
+        raise DataError(
+            f"cannot read the {kind} `{path}`", why=error.strerror, fix=f"adapterstilts ls {kind}s"
+        ) from None
     except UnicodeDecodeError as error:
         why = f"byte {error.object[error.start]:#04x} at {error.start}"
         raise RecipeError(f"the {kind} is not UTF-8 text", where=str(path), why=why) from None
@@ -86,7 +88,7 @@ def read_file(path: Path, kind: str) -> Located:
 
 def read_value(text: str, file: str) -> Located:
     """Read any YAML value, as on the right of ``--set a.b=``."""
-    located = Located()
+    located = Located(None, {(): f"{file}:1"})
     try:
         _check_bounds(text, file)
         node = yaml.compose(text, Loader)
@@ -126,7 +128,7 @@ def _plain(node: yaml.Node, steps: Steps, file: str, places: dict[Steps, str], i
     where = f"{file}:{node.start_mark.line + 1}"
     places.setdefault(steps, where)
     if id(node) in inside:
-        raise RecipeError("an alias that contains itself", where=where)
+        raise RecipeError("an alias that contains itself", where=where, fix="write it out")
     if node.tag not in _TAGS:
         raise RecipeError(f"the tag `{node.tag}` has no meaning here", where=where, fix="remove it")
     if isinstance(node, yaml.ScalarNode):

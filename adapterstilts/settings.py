@@ -18,7 +18,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-Float = Annotated[float, BeforeValidator(_number)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Precision = Literal["fp32", "bf16", "int8", "nf4", "int8-dynamic"]  # of a frozen base; what is trained on it is fp32
 
 
@@ -84,7 +84,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _selection_needs_scores(self) -> TrainSettings:
         if (self.patience or self.select == "best") and not self.evaluate:
-            raise ValueError("patience and select: best need evaluate: N (how often English dev is scored)")
+            raise ValueError("patience and select: best need dev scores; evaluate: N says how often dev is scored")
         return self
 
 

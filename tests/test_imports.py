@@ -32,14 +32,15 @@ FLOORS = {
     "encoder": 1,
     "located": 0,
     "settings": 0,
-    "errors": 0,
+    "errors": -1,
 }
 # A plan is made of stage specs, and a stage is run from its plan entry: the two halves of one floor.
 NEIGHBOURS = {("plan", "stages"), ("stages", "plan")}
 HEAVY = {"torch", "transformers", "peft", "adapters", "faiss", "datasets", "matplotlib", "accelerate", "scipy"}
 # scipy is study's own; it has no torch.
 TORCH_FREE = [
-    "cli", "api", "recipe", "plan", "results", "store", "located", "settings", "errors", "executors", "stages.specs", "stages.run",
+    "cli", "api", "recipe", "plan", "results", "store", "located", "settings", "errors", "executors",
+    "stages.specs", "stages.run",
     "tasks.spec", "tasks.registry", "tasks.suites", "modules.methods",
     "modules.composition", "encoder.reference", "data.sources", "data.leaks", "data.fetch", "data.archive",
     "lab",

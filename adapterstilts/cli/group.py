@@ -191,6 +191,12 @@ def _told(error: Exception, arguments: Sequence[str]) -> NoReturn:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] != "adapterstilts":
         click.echo(f"error: the package `{error.name}` is missing\n  fix: adapterstilts doctor", err=True)
         sys.exit(6)
+    if isinstance(error, OSError) and error.strerror:
+        name = str(error.filename or "")
+        place = name if len(name) < 200 else f"{name[:100]}..."
+        why = f"the operating system says so (errno {error.errno})"
+        click.echo(f"error: {place}: {error.strerror}\n  why: {why}", err=True)
+        sys.exit(3)
     first = str(error).splitlines()[0] if str(error) else ""
     click.echo(f"error: {type(error).__name__}: {first}\n  why: this is not expected; -vv shows where", err=True)
     sys.exit(1)

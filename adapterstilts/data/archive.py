@@ -92,7 +92,7 @@ def unpack(archive: Path, out: Path) -> dict[str, Any]:
             manifest does not have, or has and the archive lacks; wrong checksums; ``out`` is not empty.
     """
     if not archive.is_file():
-        raise DataError("no such archive", where=str(archive))
+        raise DataError("no such archive", where=str(archive), fix="adapterstilts data pack RECIPE --out FILE")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError("there is something already", where=str(out), fix="--out a new folder")
     temporary = out.with_name(f".{out.name}.{os.getpid()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adapterstilts.encoder.precision import DTYPES, PACKED, require
-from adapterstilts.encoder.reference import locate
+from adapterstilts.encoder.reference import check_config, locate
 from adapterstilts.encoder.vocabulary import WordEmbeddings, kept_ids
 from adapterstilts.errors import DataError, StageFailed
 from adapterstilts.settings import Precision
-
-ARCHITECTURES = ("xlm-roberta", "roberta")
 
 
 def device() -> torch.device:
@@ -89,13 +86,7 @@ def load_base(
 
     require(precision, device())
     directory = fetch(ref)
-    kind = json.loads((directory / "config.json").read_text()).get("model_type")
-    if kind not in ARCHITECTURES:
-        raise DataError(
-            f"a base of type `{kind}`",
-            where=str(directory / "config.json"),
-            why=f"known are {', '.join(ARCHITECTURES)}",
-        )
+    check_config(directory)
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     with init_empty_weights(include_buffers=False):
         model = AutoModel.from_config(

@@ -15,6 +15,7 @@ from pathlib import Path
 from adapterstilts.errors import DataError
 
 SHIPPED = Path(__file__).parent.parent / "lab" / "bases"
+ARCHITECTURES = ("xlm-roberta", "roberta")
 TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json")
 
 
@@ -68,6 +69,7 @@ def fingerprint(reference: Reference, sha256: Callable[[Path], str]) -> tuple[st
     if reference.directory is None:
         identity = f"hub:{reference.repository}@{reference.revision}"
         return identity, identity
+    check_config(reference.directory)
     files = [*sorted(reference.directory.glob("*.safetensors")), reference.directory / "config.json"]
     tokenizer = [path for name in TOKENIZER_FILES if (path := reference.directory / name).is_file()]
     if len(files) == 1:
@@ -77,7 +79,33 @@ def fingerprint(reference: Reference, sha256: Callable[[Path], str]) -> tuple[st
             why="pickled weights are not read",
             fix="save the checkpoint with save_pretrained(..., safe_serialization=True)",
         )
+    if not tokenizer:
+        why = f"it holds none of {', '.join(TOKENIZER_FILES)}"
+        raise DataError("a base without a tokenizer", where=str(reference.directory), why=why)
     return _combined(files, sha256), _combined(tokenizer, sha256)
+
+
+def check_config(directory: Path) -> None:
+    """Refuse a base that is not XLM-R or RoBERTa, or that wants code of its own to run.
+
+    Raises:
+        DataError: that, or a configuration that cannot be read.
+    """
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = config.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError("the base's configuration cannot be read", where=str(path), why=str(error)) from error
+    if config.get("auto_map"):
+        raise DataError(
+            "the base wants code of its own to run",
+            where=str(path),
+            why="its configuration has an `auto_map`; only the library's own classes are used",
+            fix="remove `auto_map` when the weights are those of a plain XLM-R",
+        )
+    if kind not in ARCHITECTURES:
+        raise DataError(f"a base of type `{kind}`", where=str(path), why=f"known are {', '.join(ARCHITECTURES)}")
 
 
 def _combined(files: list[Path], sha256: Callable[[Path], str]) -> str:

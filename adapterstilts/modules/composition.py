@@ -98,7 +98,7 @@ BASE = Stack()
 
 def check_name(name: str) -> None:
     """Raise RecipeError unless ``name`` can name a module."""
-    if not _NAME.fullmatch(name) or name == "base":
+    if not _NAME.fullmatch(name) or name == "base" or {"", ".", ".."} & set(name.split("/")):
         why = "`base` is the empty composition" if name == "base" else "letters, digits and _ . + / - are allowed"
         raise RecipeError(f"`{name}` cannot name a module", why=why)
 
@@ -157,7 +157,9 @@ class _Parser:
         yield "end", "", end
 
     def fail(self, what: str, column: int, fix: str | None = None) -> NoReturn:
-        raise RecipeError(f"{what} at column {column + 1} of `{self.text}`", fix=fix)
+        shown = self.text if len(self.text) < 80 else f"{self.text[max(0, column - 30) : column + 10]}..."
+        fix = fix or "write a module's name, or stack(a, b), fuse(a, b), merge(a, b)"
+        raise RecipeError(f"{what} at column {column + 1} of `{shown}`", fix=fix)
 
     def take(self, mark: str) -> None:
         kind, value, column = self.tokens[self.next]

@@ -144,6 +144,12 @@ def _open(directory: Path, config: str, weights: str, pickle: str) -> tuple[dict
     """(configuration, tensors by their path in the bare encoder) of a foreign directory."""
     from safetensors.torch import load_file
 
+    for name in (config, weights):
+        target = (directory / name).resolve()
+        # The Hub's cache links every file into its folder of blobs.
+        if target.parent != directory.resolve() and target.parent.name != "blobs":
+            why = "it is a link that leaves the folder"
+            raise DataError(f"`{name}` is refused", where=str(directory), why=why, fix="copy the file itself")
     if not (directory / config).is_file():
         raise DataError(f"no {config}", where=str(directory), why="it is no directory that this library saved")
     if not (directory / weights).is_file():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adapterstilts.errors import MissingDependency, RecipeError
+from adapterstilts.modules.parameters import check_values
 from adapterstilts.settings import MethodSettings
 
 Family = Literal["delta", "bottleneck"]
@@ -141,6 +142,7 @@ def resolve(settings: MethodSettings) -> MethodSettings:
                 why=f"it takes {', '.join(method.defaults)}",
                 fix=f"did you mean `{near[0]}`?" if near else f"adapterstilts show {method.name}",
             )
+    check_values(method.name, method.defaults, settings.parameters)
     full = {**method.defaults, **settings.parameters}
     if method.name == UNION:
         return MethodSettings(name=UNION, parameters={"of": _resolved_parts(full["of"])})

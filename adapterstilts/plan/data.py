@@ -25,6 +25,10 @@ class Data:
         self.warnings: dict[str, None] = {}
         self.missing: dict[str, DataError] = {}
         self._root = DataRoot.of(recipe.data)
+        for folder in (*self._root.roots, *self._root.layouts.values()):
+            if not folder.exists():
+                where = recipe.where("data")
+                raise DataError(f"no folder `{folder}`", where=where, why="`data` names it", fix="correct the path")
         self._sha256 = FileHashes(store.fingerprints)
         self._specs: dict[str, tuple[TaskSpec, str]] = {}
         self._found: dict[tuple[str, str, str], Resolved] = {}

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ValidationError
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.recipe.expand import expand
 from adapterstilts.located import Located, Steps, read_file, read_value, walk
+from adapterstilts.recipe.expand import expand
 from adapterstilts.recipe.problems import nearest, placed, raise_all
 from adapterstilts.recipe.schema import (
     Arm,
@@ -103,7 +103,8 @@ def _extended(path: Path, inside: tuple[Path, ...]) -> Located:
     where = located.where(("extends",))
     names = [parents] if isinstance(parents, str) else parents or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RecipeError("`extends` is the path of a recipe, or a list of paths", where=where)
+        what = "`extends` is the path of a recipe, or a list of paths"
+        raise RecipeError(what, where=where, fix="extends: other.yaml")
     under = Located()
     for name in names:
         parent = path.parent / name
@@ -233,18 +234,22 @@ def _problems(errors: Sequence[Any], under: Steps, located: Located) -> list[Rec
             problem = placed(cause, where)
         else:
             named = f"`{'.'.join(map(str, steps))}`" if steps else "the recipe"
-            what = f"{named} cannot be {_shown(item['input'])}" if inner is None else f"{_spelled(steps)}{inner}"
-            problem = RecipeError(what, where=where, why=item["msg"] if inner is None else None)
+            what, _, why = str(inner).partition("; ")  # our own validators say what; why
+            what = f"{named} cannot be {_shown(item['input'])}" if inner is None else f"{_spelled(steps)}{what}"
+            problem = RecipeError(what, where=where, why=item["msg"] if inner is None else why or None)
         found.setdefault((*steps, item["loc"][-1]) if item["type"] == "missing" else steps, problem)
     return list(found.values())
 
 
 def _real(steps: Steps, located: Located) -> Steps:
-    """The longest beginning that exists in the recipe: pydantic adds the names of types to its paths."""
-    for length in range(len(steps), 0, -1):
-        if steps[:length] in located.places:
-            return steps[:length]
-    return ()
+    """The part of a path that exists in the recipe: pydantic adds the names of types, and one item needs no list."""
+    real: Steps = ()
+    for step in steps:
+        if (*real, step) in located.places:
+            real = (*real, step)
+        elif not isinstance(step, int):
+            break
+    return real
 
 
 def _shown(value: Any) -> str:

@@ -15,7 +15,7 @@ ALL: Literal["all"] = "all"
 
 
 def _tree(value: Any) -> Any:
-    return _told(lambda: from_plain(value)) if isinstance(value, (str, dict)) else value
+    return _told(lambda: from_plain(value))
 
 
 def _module_name(value: str) -> str:
@@ -54,7 +54,7 @@ def _languages(value: Any) -> Any:
         return value
     words = _list(value)
     if not isinstance(words, (list, tuple)) or not words or not all(isinstance(word, str) for word in words):
-        raise ValueError("languages are `all` or a list of codes such as [en, de]")
+        raise ValueError("these are no languages; write `all` or a list of codes such as [en, de]")
     return tuple(dict.fromkeys(words))
 
 
@@ -63,7 +63,7 @@ def _layers(value: Any) -> Any:
         return value
     numbers = [value] if isinstance(value, int) else value
     if not isinstance(numbers, (list, tuple)) or not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("layers are `all` or a list of numbers such as [0, 7, 12]")
+        raise ValueError("these are no layers; write `all` or a list of numbers such as [0, 7, 12]")
     return tuple(numbers)
 
 
@@ -110,15 +110,15 @@ class ModuleEntry(Settings):
     def _one_origin(self) -> ModuleEntry:
         ways = [name for name, given in (("train", self.train), ("merge", self.merge), ("use", self.use)) if given]
         if len(ways) != 1:
-            raise ValueError(f"a module needs one of train, merge, use; this has {' and '.join(ways) or 'none'}")
+            raise ValueError(f"a module needs one of train, merge, use; this one has {' and '.join(ways) or 'none'}")
         training = [name for name in ("limit", "method", "settings") if getattr(self, name)]
         training += [name for name, on in (("continue", self.continue_), ("on", self.on != BASE)) if on]
         merging = [name for name in ("how", "weights", "parameters") if getattr(self, name)]
         wrong = (training if ways != ["train"] else []) + (merging if ways != ["merge"] else [])
         if wrong:
-            raise ValueError(f"`{wrong[0]}` has no meaning beside `{ways[0]}`")
+            raise ValueError(f"`{wrong[0]}` has no meaning beside `{ways[0]}`; remove one of the two")
         if self.continue_ and self.on != BASE:
-            raise ValueError("`continue` and `on` together: a continued module keeps what it stands on; keep one")
+            raise ValueError("`continue` and `on` together; a continued module keeps what it stands on")
         return self
 
 
@@ -149,7 +149,7 @@ class Arm(Settings):
     @model_validator(mode="after")
     def _one_way(self) -> Arm:
         if self.continue_ and self.on != BASE:
-            raise ValueError("`continue` and `on` together: a continued module keeps what it stands on; keep one")
+            raise ValueError("`continue` and `on` together; a continued module keeps what it stands on")
         return self
 
 
@@ -193,11 +193,11 @@ def _entries(value: Any) -> Any:
 class Recipe(Settings):
     """A whole experiment."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_+-][A-Za-z0-9_.+-]*$")
     description: str = ""
     bases: Words
     data: str | dict[str, Any] | None = None
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     languages: Chosen = ALL
     method: MethodSettings = MethodSettings(name="lora")
     train: dict[str, Any] = Field({})
@@ -219,7 +219,8 @@ class Recipe(Settings):
         for name in ("bases", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
-                raise ValueError(f"`{name}` is empty" if not values else f"`{name}` names one twice")
+                told = "is empty; at least one is needed" if not values else "names one twice; each counts once"
+                raise ValueError(f"`{name}` {told}")
         return self
 
     @property

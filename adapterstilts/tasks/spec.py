@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -71,6 +71,20 @@ class RowFilter(Settings):
     prefix: str | None = None
 
 
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    else:
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(item)
+
+
+def _stay_inside(name: str) -> None:
+    """A task file may come from somebody else: what it names lies inside the folder that the user gives as data."""
+    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+        raise ValueError(f"`{name}` leaves the folder of the data")
+
+
 class SourceSpec(Settings):
     """One place a task's data can come from.
 
@@ -116,6 +130,10 @@ class SourceSpec(Settings):
             raise ValueError(f"a source of kind {self.kind} needs {wants[self.kind]}")
         if self.kind == "hub" and str(self.repo).count("/") != 1:
             raise ValueError("a Hub repository is written namespace/name; bare names no longer load (hub 1.x)")
+        for name in (*_texts_in(self.files), *(one.file for golds in self.gold.values() for one in golds)):
+            _stay_inside(name)
+        for code in self.codes.values():
+            _stay_inside(code)
         return self
 
     def code(self, language: str) -> str:

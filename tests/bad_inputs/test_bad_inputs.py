@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.bad_inputs.case import Bad
+from tests.bad_inputs.places import PLACES
 from tests.bad_inputs.recipes import RECIPES
 from tests.cli.conftest import Program, program
+from tests.cli.test_errors import MISTAKES
+from tests.data.broken import BROKEN
 
-TABLES = {"recipe": RECIPES}
+TABLES = {"recipe": RECIPES, **PLACES}
 CASES = {f"{kind}: {name}": case for kind, table in TABLES.items() for name, case in table.items()}
 
 
@@ -42,3 +45,8 @@ def test_one_clear_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert part in result.stderr, result.stderr
     after = snapshot(tmp_path)
     assert {key: value for key, value in after.items() if not key.endswith((".lock", "files.json"))} == before
+
+
+def test_the_tables_are_wide_enough() -> None:
+    """With the broken data files and the mistakes on the command line, far over two hundred."""
+    assert len(CASES) + len(BROKEN) + len(MISTAKES) >= 300

@@ -25,7 +25,9 @@ from adapterstilts.modules.composition import (
 )
 from adapterstilts.settings import MERGES
 
-NAMES = st.from_regex(r"[A-Za-z0-9_.+/-]{1,8}", fullmatch=True).filter(lambda name: name != "base")
+NAMES = st.from_regex(r"[A-Za-z0-9_.+/-]{1,8}", fullmatch=True).filter(
+    lambda name: name != "base" and not {"", ".", ".."} & set(name.split("/"))
+)
 WEIGHTS = st.floats(allow_nan=False, allow_infinity=False)
 LEAVES = st.one_of(st.builds(Leaf, NAMES), st.builds(Leaf, NAMES, WEIGHTS), st.just(Slot()))
 

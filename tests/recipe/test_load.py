@@ -113,18 +113,21 @@ def test_all_problems_come_at_once_each_with_its_line(tmp_path: Path) -> None:
     found = problems(path)
     lines = {(str(problem.where).rpartition(":")[2], problem.what.split(" (")[0]) for problem in found}
     assert lines == {
-        ("4", "seeds.1: Input should be a valid integer, unable to parse string as an integer"),
+        ("4", '`seeds.1` cannot be "one"'),
         ("6", "unknown key `limt`"),
         ("7", "unknown operator `fsue` at column 1 of `fsue(a)`"),
-        ("8", "modules.two: a module needs one of train, merge, use; this has train and merge"),
+        ("8", "modules.two: a module needs one of train, merge, use"),
         ("9", "unknown key `learning_rate`"),
-        ("10", "modules.neg.settings.epochs: Input should be greater than 0"),
+        ("10", "`modules.neg.settings.epochs` cannot be -1"),
         ("10", "unknown key `epoch`"),
         ("12", "unknown variable `m`"),
         ("12", "targets.qa: `task` is missing"),
-        ("12", "targets.qa.limit: Input should be a valid integer, unable to parse string as an integer"),
+        ("12", '`targets.qa.limit` cannot be "${m}"'),
         ("13", "unknown key `langages`"),
     }
+    reasons = {problem.what: problem.why for problem in found}
+    assert reasons["`modules.neg.settings.epochs` cannot be -1"] == "Input should be greater than 0"
+    assert reasons["modules.two: a module needs one of train, merge, use"] == "this one has train and merge"
     hints = {problem.what: problem.fix for problem in found}
     assert hints["unknown key `limt`"] == "did you mean `limit`?"
     assert hints["unknown key `langages`"] == "did you mean `languages`?"
@@ -145,7 +148,7 @@ def test_settings_are_checked_as_they_combine(tmp_path: Path) -> None:
         """
     assert load(write(tmp_path / "good.yaml", text)).settings({"evaluate": 4}, {"select": "best"}).select == "best"
     (problem,) = problems(write(tmp_path / "bad.yaml", text.replace("{evaluate: 4}", "{}")))
-    assert "need evaluate" in problem.what and str(problem.where).endswith("bad.yaml:5")
+    assert "need dev scores" in problem.what and str(problem.where).endswith("bad.yaml:5")
 
 
 @pytest.mark.parametrize(
