@@ -149,12 +149,13 @@ def fetch(
     task_files: Tasks = (),
     languages: Iterable[str] = (),
     mirror: PathLike | None = None,
+    revision: str | None = None,
     watch: Callable[[Fetched], None] | None = None,
 ) -> Entry:
     """Fetch tasks or suites from the Hub into a folder that ``--data`` reads; what is there already is kept.
 
     Returns:
-        {schema_version, folder, manifest, files: [{name, state, rows, bytes, error}], without: parts that no Hub
+        {schema_version, folder, manifest, files: [{name, state, rows, bytes, error, note}], without: parts that no Hub
         repository holds}
     """
     from adapterstilts.data.fetch import MANIFEST, wanted
@@ -165,13 +166,15 @@ def fetch(
     if not splits:
         first = split_task(names[0])[0]
         raise DataError("the Hub has none of this", why=f"no Hub source: {', '.join(without[:5])}", where=first)
-    done = fetched(splits, Path(out), mirror=None if mirror is None else Path(mirror), watch=watch)
+    place = None if mirror is None else Path(mirror)
+    done = fetched(splits, Path(out), mirror=place, revision=revision, watch=watch)
     return {
         "schema_version": 1,
         "folder": str(Path(out)),
         "manifest": str(Path(out) / "hub" / MANIFEST),
         "files": [
-            {"name": f.split.name, "state": f.state, "rows": f.rows, "bytes": f.bytes, "error": f.error} for f in done
+            {"name": f.split.name, **{key: getattr(f, key) for key in ("state", "rows", "bytes", "error", "note")}}
+            for f in done
         ],
         "without": without,
     }

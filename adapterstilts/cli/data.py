@@ -204,8 +204,17 @@ def leaks(session: Session, names: tuple[str, ...], data: str | None, languages:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Cloned Hub repositories, NAMESPACE/NAME, instead of the network.",
 )
+@click.option("--revision", help="Branch, tag or commit.  [default: as in the tasks, then as recorded in OUT]")
 @click.pass_obj
-def fetch(session: Session, names: tuple[str, ...], out: Path, languages: str | None, mirror: Path | None) -> int:
+def fetch(
+    session: Session,
+    /,
+    names: tuple[str, ...],
+    out: Path,
+    languages: str | None,
+    mirror: Path | None,
+    revision: str | None,
+) -> int:
     """Fetch data sets from the Hub; what is there is kept, what was interrupted goes on. Their SHA-256 and commits are
     written into OUT/hub/manifest.json.
     """
@@ -215,9 +224,12 @@ def fetch(session: Session, names: tuple[str, ...], out: Path, languages: str | 
 
     def watch(one: Fetched) -> None:
         told = one.error if one.error else f"{one.rows} rows, {size(one.bytes)}"
-        output.say(f"{one.state}: {one.split.name}: {told}")
+        output.say(f"{one.state}: {one.split.name}: {told}" + (f"; {one.note}" if one.note else ""))
 
-    made = fetched(names, out, task_files=session.task_files, languages=_codes(languages), mirror=mirror, watch=watch)
+    codes = _codes(languages)
+    made = fetched(
+        names, out, task_files=session.task_files, languages=codes, mirror=mirror, revision=revision, watch=watch
+    )
     counts = Counter(entry["state"] for entry in made["files"])
 
     def show(console: Console) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,14 @@ class HubSplit:
 
 @dataclass(frozen=True)
 class Fetched:
-    """How one split went: ``state`` is fetched, kept (the manifest had it) or failed."""
+    """How one split went: ``state`` is fetched, kept (the manifest had it) or failed; ``note`` what else to know."""
 
     split: HubSplit
     state: str
     rows: int = 0
     bytes: int = 0
     error: str | None = None
+    note: str | None = None
 
 
 def wanted(parts: Iterable[Part], tasks: TaskRegistry) -> tuple[list[HubSplit], list[str]]:
@@ -83,12 +85,17 @@ def fetch(
     out: Path,
     *,
     mirror: Path | None = None,
+    revision: str | None = None,
     watch: Callable[[Fetched], None] | None = None,
 ) -> list[Fetched]:
     """Fetch what the manifest of ``out`` does not have yet; one split that fails does not stop the others.
 
+    The commit of a repository that was recorded once is asked for again, and a newer one upstream is told in ``note``:
+    a folder never mixes two states of a repository.
+
     Args:
         mirror: a folder of cloned Hub repositories, ``<namespace>/<name>``, that is read instead of the network.
+        revision: a branch, tag or commit, in place of that in the tasks' sources.
         watch: told of every split when it is done.
 
     Raises:
@@ -96,28 +103,61 @@ def fetch(
     """
     folder = out / "hub"
     manifest = read_manifest(folder)
+    heads: dict[tuple[str, str], str | None] = {}
     done = []
     for split in splits:
-        entry = manifest.get(split.place)
-        path = folder / split.place
-        if entry and path.is_file() and path.stat().st_size == entry["bytes"] and file_sha256(path) == entry["sha256"]:
+        asked = revision or split.revision
+        place = (split.repo, asked)
+        if place not in heads:
+            heads[place] = _head(split.repo, asked, mirror)
+        head = heads[place]
+        locked = next((e["commit"] for e in manifest.values() if e["repo"] == split.repo and e["commit"]), None)
+        moved = locked is not None and head is not None and locked != head
+        entry, path = manifest.get(split.place), folder / split.place
+        whole = entry and path.is_file() and path.stat().st_size == entry["bytes"]
+        if moved and (revision is not None or (mirror is not None and not whole)):
+            error = f"the folder holds commit {locked} of {split.repo}, asked for is {head}; give another --out"
+            result = Fetched(split, "failed", error=error)
+        elif entry and whole and file_sha256(path) == entry["sha256"]:
             result = Fetched(split, "kept", entry["rows"], entry["bytes"])
         else:
-            # A commit that was recorded once is asked for again: a folder never mixes two states of a repository.
-            revision = next((e["commit"] for e in manifest.values() if e["repo"] == split.repo and e["commit"]), None)
-            result = _fetched(split, path, revision or split.revision, mirror, manifest)
+            result = _fetched(split, path, asked, locked or head, mirror, manifest)
             _write(folder, manifest)
+        if moved and result.state != "failed":
+            result = replace(result, note=f"upstream is at commit {head}; this folder stays with {locked}")
         done.append(result)
         if watch is not None:
             watch(result)
     return done
 
 
+def _head(repo: str, revision: str, mirror: Path | None) -> str | None:
+    """The commit that a revision names now; None where nobody says it (no network, or a mirror that is no clone)."""
+    if mirror is not None:
+        place = mirror / repo
+        if not (place / ".git").exists():
+            return None
+        command = ["git", "-C", str(place), "rev-parse", "HEAD"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        return said.stdout.strip() or None
+    try:
+        from huggingface_hub import HfApi
+
+        return HfApi().dataset_info(repo, revision=revision).sha
+    except Exception:  # the Hub client raises a dozen kinds; loading will say what is wrong
+        return None
+
+
 def _fetched(
-    split: HubSplit, path: Path, revision: str, mirror: Path | None, manifest: dict[str, dict[str, Any]]
+    split: HubSplit,
+    path: Path,
+    asked: str,
+    commit: str | None,
+    mirror: Path | None,
+    manifest: dict[str, dict[str, Any]],
 ) -> Fetched:
     try:
-        data = _load(split, revision, mirror)
+        data = _load(split, commit or asked, mirror)
     except MissingDependency:
         raise
     except Exception as error:  # the Hub client raises a dozen kinds
@@ -130,8 +170,8 @@ def _fetched(
         size = temporary.stat().st_size
         entry = {
             "repo": split.repo,
-            "revision": revision,
-            "commit": _commit(data),
+            "revision": asked,
+            "commit": commit or _commit(data),
             "config": split.config,
             "split": split.split,
             "rows": len(data),

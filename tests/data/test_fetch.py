@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,36 @@ def test_one_that_fails_does_not_stop_the_others(mirror: Path, tmp_path: Path) -
     states = [one.state for one in done]
     assert states == ["fetched"] * 2 + ["failed"] * 3 + ["failed"] * 2 + ["fetched"] * 2
     assert "no such repository" in str(done[2].error) and "BuilderConfig" in str(done[5].error)
+
+
+def committed(place: Path, message: str) -> str:
+    """Everything in the folder as one more commit; its hash."""
+    git = ["git", "-C", str(place), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", message]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_folder_stays_with_the_commit_it_began_with(mirror: Path, tmp_path: Path) -> None:
+    out, place = tmp_path / "out", mirror / "facebook" / "xnli"
+    first = committed(place, "one")
+    assert [one.state for one in fetch(xnli("de"), out, mirror=mirror)] == ["fetched"] * 2
+    manifest = json.loads((out / "hub" / "manifest.json").read_text())["files"]
+    assert {(entry["commit"], entry["revision"]) for entry in manifest.values()} == {(first, "main")}
+    second = committed(place, "two")
+    # What is there is kept, and it is said that upstream went on.
+    kept = fetch(xnli("de"), out, mirror=mirror)
+    assert [one.state for one in kept] == ["kept"] * 2
+    assert all(first in str(one.note) and second in str(one.note) for one in kept)
+    # What is not there would come from another commit.
+    mixed = fetch(xnli("sw"), out, mirror=mirror)
+    assert [one.state for one in mixed] == ["failed"] * 2 and first in str(mixed[0].error)
+    assert set(manifest) == set(json.loads((out / "hub" / "manifest.json").read_text())["files"])
+    # Asked for by name it is refused where another is held, and fetched into a folder of its own.
+    assert {one.state for one in fetch(xnli("de"), out, mirror=mirror, revision=second)} == {"failed"}
+    assert {one.state for one in fetch(xnli("de"), tmp_path / "new", mirror=mirror, revision=second)} == {"fetched"}
+    entries = json.loads((tmp_path / "new" / "hub" / "manifest.json").read_text())["files"].values()
+    assert {(entry["commit"], entry["revision"]) for entry in entries} == {(second, second)}
 
 
 def test_what_is_wanted() -> None:
