@@ -60,6 +60,10 @@ def bitext(reader: str = "pairs", **source: Any) -> Plain:
     return {"format": "bitext", "metric": "bucc", "source": {"reader": reader, "files": files, **source}}
 
 
+def ranking(reader: str) -> Plain:
+    return {"format": "ranking", "metric": "map@20", "source": {"reader": reader}}
+
+
 def parquet() -> Plain:
     source = {"kind": "hub", "layout": "", "files": {}, "repo": "o/d", "splits": {"train": "train"}}
     return classification(**source)
@@ -97,7 +101,16 @@ def conllu(*words: str) -> str:
 ITEM = '<item id="{}" asks-for="cause" most-plausible-alternative="{}"><p>p</p><a1>x</a1><a2>y</a2></item>\n'
 XML = f'<copa-corpus version="1.0">\n{ITEM.format(1, 1)}'
 
+MENTIONS = (
+    '{"context": {"language": "en", "text": "ab", "sentence_spans": [{"start": 0, "end": 2}]}, "mentions": '
+    '[{"example_id": "m", "entity_id": "Q1", "mention_span": {"start": 0, "end": 1, "text": "b"}}]}\n'
+)
+
 BROKEN: dict[str, Broken] = {
+    # ranking
+    "xquad_r: without sentences": one(ranking("xquad_r"), squad("q"), "file:1", "not an XQuAD-R file"),
+    "mewsli: a mention elsewhere": one(ranking("mewsli"), MENTIONS, "file:1", "the mention 'b' is not at its place"),
+    "mewsli: another file": one(ranking("mewsli"), '{"id": "x"}\n', "file:1", "neither a Mewsli-X article"),
     # tsv
     "tsv: another column": one(classification(**TSV), "text\tl\nx\ta\n", "file:2", "no column `t`"),
     "tsv: a label outside the set": one(classification(**TSV), "t\tl\nx\ta\ny\tc\n", "file:3", "label `c` is none"),
