@@ -108,7 +108,7 @@ def _check_bounds(text: str, where: str) -> None:
     total = 0
     for event in yaml.parse(text, Loader=Loader):
         if isinstance(event, yaml.AliasEvent):
-            total += sizes.get(event.anchor, 1)
+            total += sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -117,7 +117,7 @@ def _check_bounds(text: str, where: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             sizes |= {anchor: total - before} if anchor else {}
-        place = f"{where}:{event.start_mark.line + 1}"
+        place = f"{where}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if len(open_nodes) > DEEPEST:
             raise RecipeError(f"nested deeper than {DEEPEST}", where=place, fix="write it flatter")
         if total > MOST:

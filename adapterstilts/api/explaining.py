@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from adapterstilts.api.formulas import bottleneck_formula, delta_formula, has_mixture
+from adapterstilts.api.formulas import bottleneck_formula, delta_formula, has_mixture, weights_formula
 from adapterstilts.api.places import module_base
 from adapterstilts.api.sizes import base_shape, parameter_count, stored_bytes
 from adapterstilts.errors import RecipeError, StoreError
@@ -28,7 +28,7 @@ from adapterstilts.recipe.problems import nearest
 from adapterstilts.settings import MethodSettings
 from adapterstilts.store import Store
 
-FAMILIES = {"delta": delta_formula, "bottleneck": bottleneck_formula}
+FAMILIES = {"weights": weights_formula, "delta": delta_formula, "bottleneck": bottleneck_formula}
 
 
 def explain(expression: str, *, base: str | None = None, store: Store) -> dict[str, Any]:
@@ -193,6 +193,9 @@ def _formulas(tree: Tree, methods: Mapping[str, MethodSettings]) -> dict[str, st
 
 def _notes(tree: Tree, families: list[str], both: bool = True) -> list[str]:
     notes = []
+    if "weights" in families:
+        notes.append("θ: all of the base's own weights; kept bit by bit as what changed, as large as the base")
+        notes.append("training them holds 16 bytes a parameter (weights, gradient, two moments), not only their 4")
     if "delta" in families:
         notes.append("W: the frozen map at a linear site; Δ_m: what module m adds there (LoRA: s·B·A)")
     if "bottleneck" in families:

@@ -86,3 +86,15 @@ def _merged(tree: Merge, symbol: str) -> str:
 def has_mixture(tree: Tree) -> bool:
     """Whether a mixture is in a tree."""
     return isinstance(tree, Fuse) or any(map(has_mixture, getattr(tree, "children", ())))
+
+
+def weights_formula(tree: Tree, sits: Sits = everywhere) -> str:
+    """What stands in the place of the base's own weights θ."""
+    names = [name for name in _names(tree) if sits(name)]
+    return f"θ := θ_{names[0]}" if names else "θ"
+
+
+def _names(tree: Tree) -> list[str]:
+    if isinstance(tree, (Leaf, Slot)):
+        return [place_name(tree)]
+    return [name for child in tree.children for name in _names(child)]

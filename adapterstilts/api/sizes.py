@@ -28,9 +28,13 @@ class Shape:
     @property
     def parameters(self) -> int:
         """Of the frozen encoder without pooler."""
+        return (self.vocabulary + self.positions + 3) * self.width + self.layers * self.layer_parameters
+
+    @property
+    def layer_parameters(self) -> int:
+        """Of one layer."""
         d, f = self.width, self.feedforward
-        layer = 4 * (d * d + d) + (d * f + f) + (f * d + d) + 4 * d
-        return (self.vocabulary + self.positions + 1) * d + 2 * d + self.layers * layer
+        return 4 * (d * d + d) + (d * f + f) + (f * d + d) + 4 * d
 
 
 # Published configurations, so that the production bases can be explained without a network.
@@ -81,6 +85,9 @@ def _count(method: MethodSettings, shape: Shape) -> int:
     chosen = method.parameters
     layers = len(chosen["layers"]) if chosen.get("layers") is not None else shape.layers
     d, f = shape.width, shape.feedforward
+    if method.name == "full":
+        embeddings = (shape.vocabulary + shape.positions + 1) * d + 2 * d
+        return (embeddings if chosen["embeddings"] else 0) + layers * shape.layer_parameters
     sides = {"intermediate": (d, f), "output": (f, d)}  # every other site is d x d
     sites = [(site, *sides.get(site, (d, d))) for site in chosen.get("sites", ())]
     if method.name in ("lora", "rslora", "pissa"):

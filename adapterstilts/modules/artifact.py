@@ -210,7 +210,8 @@ def leaf_id(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].cpu().float().numpy().tobytes())
+        tensor = tensors[name].cpu()
+        digest.update((tensor.float() if tensor.is_floating_point() else tensor).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from adapterstilts.encoder.base import Base
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules import bottleneck, delta
-from adapterstilts.modules.composition import Leaf, Tree, has_slot, leaves
+from adapterstilts.modules import bottleneck, delta, full
+from adapterstilts.modules.composition import Leaf, Tree, format_tree, has_slot, leaves
 from adapterstilts.modules.execution import Execution
 from adapterstilts.modules.forward import Added, End, Linear, added, children, fusion_key, fusions, is_plain_sum
 from adapterstilts.modules.fusion import Mixture, make_mixture
-from adapterstilts.modules.leaf import LeafWeights, Part, attached, stored
-from adapterstilts.modules.methods import Family, fuse_problem, get_method
+from adapterstilts.modules.leaf import LIBRARY, LeafWeights, Part, attached, stored
+from adapterstilts.modules.methods import Family, fuse_problem, get_method, stack_problem
 from adapterstilts.settings import EngineSettings
 
 DEFAULT_ENGINE = EngineSettings()
+EVEN = 1e-4  # largest parameter of a mixture that has not moved
 
 
 class Adapted(Execution):
@@ -67,14 +68,19 @@ class Adapted(Execution):
         self.mixtures: dict[tuple[str, str], Mixture] = {}
         self.packs = True
         families = {part.family for parts in self.parts.values() for part in parts}
+        self.whole = "weights" in families
         self.bottlenecks = "bottleneck" in families
+        if self.whole:
+            full.prepare(self.model)
         if self.bottlenecks:
             bottleneck.prepare(self.model)
-        for family in ("bottleneck", "delta"):
+        for family in LIBRARY:
             for name, weights in modules.items():
                 for part in self._parts(name, family):
                     part.library.inject(self.model, part.slot, part.method, dropout if name in train else 0.0)
                     self._fill(part, weights.of_part(part.key), seed)
+            if family == "weights" and self.whole:
+                self._replace(tree)  # what starts from W starts from this one
         self.activate(tree, train, fusion, keep_fusion)
 
     def _parts(self, name: str, family: Family) -> list[Part]:
@@ -85,7 +91,7 @@ class Adapted(Execution):
             for path, parameter in part.library.tensors(self.model, part.slot).items():
                 parameter.data = parameter.data.float()
                 if tensors is not None:
-                    parameter.copy_(tensors[path])
+                    part.library.fill(parameter, tensors[path])
                     continue
                 digest = hashlib.sha256(f"{seed}/{part.full(path)}".encode()).digest()
                 generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
@@ -120,6 +126,8 @@ class Adapted(Execution):
         self._check(tree)
         self._compose(tree, parts)
         self.model.requires_grad_(False)
+        for parameter in full.everything(self.model) if self.whole else ():
+            parameter.requires_grad_(False)
         for name in train:
             for parameter in self.tensors(name).values():
                 parameter.requires_grad_(True)
@@ -133,19 +141,30 @@ class Adapted(Execution):
     # -- composition ------------------------------------------------------------------------------------------------
 
     def _check(self, tree: Tree | None) -> None:
-        for fusion in fusions(tree) if tree is not None else ():
-            names = [part.method.name for name in leaves(fusion) for part in self.parts[name]]
-            problem = fuse_problem(names, fusion.how)
-            if problem is not None:
-                what, why, fix = problem
-                raise RecipeError(what, why=why, fix=fix)
-        for leaf in _weighted(tree) if tree is not None else ():
-            if self._parts(leaf.name, "bottleneck"):
-                raise RecipeError(f"`{leaf.name}` is a bottleneck and cannot be weighted", why="only deltas can")
+        if tree is None:
+            return
+        problems = [stack_problem(self._methods(tree))]
+        problems += [fuse_problem(self._methods(fusion), fusion.how) for fusion in fusions(tree)]
+        for what, why, fix in filter(None, problems):
+            raise RecipeError(what, why=why, fix=fix)
+        for leaf in _weighted(tree):
+            for part in self.parts[leaf.name]:
+                if part.family != "delta":
+                    called = f"`{leaf.name}` is a {part.method.name} and cannot be weighted"
+                    raise RecipeError(called, why="only deltas can")
+
+    def _methods(self, tree: Tree) -> list[str]:
+        return [part.method.name for name in leaves(tree) for part in self.parts[name]]
+
+    def _replace(self, tree: Tree | None) -> None:
+        names = leaves(tree) if tree is not None else []
+        full.activate(self.model, [part.slot for name in names for part in self._parts(name, "weights")])
 
     def _compose(self, tree: Tree | None, parts: list[Part]) -> None:
         """Put the tree into the forward pass of every place, and its mixtures beside."""
         self.mixtures = {}
+        if self.whole:
+            self._replace(tree)
         if self.bottlenecks:
             bottleneck.activate(self.model, [part.slot for part in parts if part.family == "bottleneck"])
             bottleneck.compose(self.model, self._at_end)
@@ -198,9 +217,24 @@ class Adapted(Execution):
         found |= {f"fusion/{name}": p for name, p in self.fusion_tensors().items() if p.requires_grad}
         return found
 
+    def penalty(self) -> Tensor | None:
+        """What the mixtures that train add to the loss; None: nothing."""
+        training = [mixture for mixture in self.mixtures.values() if next(mixture.parameters()).requires_grad]
+        found = [penalty for mixture in training if (penalty := mixture.penalty()) is not None]
+        return torch.stack(found).sum() if found else None
+
+    def even_fusions(self) -> list[str]:
+        """The fusions that train and whose mixtures are still where they started."""
+        training = {key: m for key, m in self.mixtures.items() if next(m.parameters()).requires_grad}
+        moved = {key for (key, _), mixture in training.items() if mixture.unevenness() > EVEN}
+        still = {key for key, _ in training} - moved
+        return [format_tree(f) for f in fusions(self.tree) if fusion_key(f) in still] if self.tree is not None else []
+
     def to(self, device: torch.device) -> None:
         """Move the base, its modules and the fusions."""
         self.model.to(device)
+        for parameter in full.everything(self.model) if self.whole else ():
+            parameter.data = parameter.data.to(device)
         for mixture in self.mixtures.values():
             mixture.to(device)
 

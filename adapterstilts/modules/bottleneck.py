@@ -108,6 +108,11 @@ def stored(model: nn.Module, slot: str, method: MethodSettings) -> tuple[MethodS
     return method, {name: parameter.detach() for name, parameter in tensors(model, slot).items()}
 
 
+def fill(parameter: Tensor, stored: Tensor) -> None:
+    """A parameter becomes the stored one."""
+    parameter.copy_(stored)
+
+
 def initialise(method: MethodSettings, name: str, parameter: Tensor, generator: torch.Generator) -> None:
     """Random on the way down, zero on the way up: a fresh bottleneck is exactly the identity.
 

@@ -94,6 +94,11 @@ def start(model: nn.Module, slot: str, method: MethodSettings) -> None:
             begin(layer, slot)
 
 
+def fill(parameter: Tensor, stored: Tensor) -> None:
+    """A parameter becomes the stored one."""
+    parameter.copy_(stored)
+
+
 def initialise(method: MethodSettings, name: str, parameter: Tensor, generator: torch.Generator) -> None:
     """Set a fresh parameter so that the module adds nothing yet."""
     KINDS[method.name].initialise(name, parameter, generator)

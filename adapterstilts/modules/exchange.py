@@ -54,6 +54,12 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
     order = _in_order(simplify(module.bound()))
     pieces = [(leaf, key, part.name) for leaf in order for key, part in parts_of(module.methods[leaf.name])]
     families = [get_method(method).family for _, _, method in pieces]
+    if "weights" in families:
+        raise RecipeError(
+            f"a module on a base of its own weights cannot be exported to {library}",
+            why="it is no part of the base that it names",
+            fix="adapterstilts export merged",
+        )
     if FAMILY[library] not in families:
         other = "adapterhub" if library == "peft" else "peft"
         raise RecipeError(

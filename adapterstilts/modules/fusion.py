@@ -20,6 +20,14 @@ class Mixture(nn.Module):
         """The weighted sum of the modules' outputs, each (..., d); ``x`` (..., width) decides the weights."""
         raise TypeError("a mixture says how it mixes")
 
+    def penalty(self) -> Tensor | None:
+        """What training adds to the loss for it."""
+        return None
+
+    def unevenness(self) -> float:
+        """The largest of the parameters that lead away from the even mixture; 0 at the start."""
+        raise TypeError("a mixture says where it started")
+
 
 class Gate(Mixture):
     """alpha over ``count`` modules from an input of ``width``; width 0 gives weights that see no input."""
@@ -37,6 +45,9 @@ class Gate(Mixture):
 
     def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
         return weighted(self(x), outputs)
+
+    def unevenness(self) -> float:
+        return max(float(parameter.detach().abs().max()) for parameter in self.parameters())
 
 
 class Attention(Mixture):
@@ -70,6 +81,15 @@ class Attention(Mixture):
     def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
         mixed: Tensor = self.value(weighted(self(x, outputs), outputs))
         return mixed
+
+
+    def unevenness(self) -> float:
+        return max(float(parameter.detach().abs().max()) for parameter in self.query.parameters())
+
+    def penalty(self) -> Tensor:
+        """0.01 |V - 1|^2, as in adapters."""
+        identity = torch.eye(len(self.value.weight), device=self.value.weight.device)
+        return 0.01 * (identity - self.value.weight).square().sum()
 
 
 def make_mixture(how: str, width: int, count: int) -> Mixture:

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapterstilts.modules import bottleneck, delta
+from adapterstilts.modules import bottleneck, delta, full
 from adapterstilts.modules.methods import UNION, Family, families_of, parts_of
 from adapterstilts.settings import MethodSettings
 
-LIBRARY: Mapping[Family, Any] = {"delta": delta, "bottleneck": bottleneck}
+# In the order in which they are attached.
+LIBRARY: Mapping[Family, Any] = {"weights": full, "bottleneck": bottleneck, "delta": delta}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def stored(model: Any, parts: tuple[Part, ...]) -> LeafWeights:
     if len(kept) == 1:
         return LeafWeights(kept[0][1], kept[0][2])
     of = [method.model_dump() for _, method, _ in kept]
-    # The parts are renumbered with their kept names: AdaLoRA is stored as LoRA.
+    # The parts are renumbered with their kept names: PiSSA is stored as LoRA.
     union = MethodSettings(name=UNION, parameters={"of": of})
     tensors = {
         _join(key, name): tensor

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterstilts.encoder.base import Base
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules import delta
+from adapterstilts.modules import delta, full
 from adapterstilts.modules.artifact import Module, family
 from adapterstilts.modules.composition import Leaf, Stack, Tree
 from adapterstilts.modules.leaf import LeafWeights
@@ -57,6 +58,8 @@ def merge(
         raise RecipeError(
             "a merge of deltas and bottlenecks", why="they act at different places", fix="stack or fuse them"
         )
+    if families == {"weights"}:
+        raise RecipeError("a merge of full modules without their base", why="see merge_whole")
     used = [get_method(method.name) for module in modules for method in module.methods.values()]
     for method in used:
         if how not in method.merges:
@@ -184,3 +187,16 @@ def _average(modules: Sequence[Module], weights: Sequence[float]) -> Merged:
         parts = [w * other.tensors[name] for w, other in zip(weights, loaded, strict=True) if other.tensors]
         tensors[name] = torch.stack(parts).sum(0)
     return Merged(LeafWeights(first.method, tensors), None)
+
+
+def merge_whole(base: Base, modules: Sequence[Module], weights: Sequence[float]) -> Merged:
+    """The base with the weighted sum of what full modules changed (task arithmetic); exact, whatever it is called.
+
+    Raises:
+        RecipeError: other modules among them, or full ones of different layers.
+    """
+    loaded = [leaf for module in modules for leaf in module.weights().values()]
+    if len(loaded) != len(modules) or any(leaf.method != loaded[0].method for leaf in loaded):
+        raise RecipeError("an average of unequal modules", why="their shapes differ", fix="train them with one method")
+    parts = [(weight, leaf.tensors or {}) for weight, leaf in zip(weights, loaded, strict=True)]
+    return Merged(LeafWeights(loaded[0].method, full.combine(base.model, parts)), 0.0)

@@ -1,5 +1,6 @@
 """A module folded into its base: a plain transformers checkpoint with equal outputs, where the tree allows it.
 
+A full module gives its weights as they are.
 Every delta is affine in x, and so is a weighted sum of deltas: the whole site is W' x + b'. W' and b' are read off the
 live site by its values on the unit vectors and on zero, whatever kinds of deltas it holds. What depends on the input
 (a gate) or stands behind a sublayer (a bottleneck) is no such map and is refused.
@@ -21,7 +22,7 @@ from torch import Tensor
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.reference import TOKENIZER_FILES
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules import delta
+from adapterstilts.modules import delta, full
 from adapterstilts.modules.artifact import Module
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.forward import fusions
@@ -50,7 +51,7 @@ class Checkpoint:
 def why_not(module: Module) -> str | None:
     """The reason why a module is no change of weights alone; None when it is."""
     rows = [row for method in module.methods.values() for row in rows_of(method)]
-    bottlenecks = sorted({row.name for row in rows if row.family != "delta"})
+    bottlenecks = sorted({row.name for row in rows if row.family == "bottleneck"})
     if bottlenecks:
         return f"{', '.join(bottlenecks)} is a network of its own between the layers, no change of their weights"
     gates = [fusion for fusion in fusions(module.tree) if fusion.how != "weights"]
@@ -88,6 +89,8 @@ def export_merged(module: Module, base: Base, adapted: Adapted, out: Path, head:
     state: dict[str, Tensor] = {}
     for file in sorted(base.directory.glob("*.safetensors")):
         state |= {_whole(name): tensor for name, tensor in load_file(file).items()}
+    if adapted.whole:
+        state |= {_whole(path): parameter.detach() for path, parameter in full.replaced(adapted.model).items()}
     changed = folded(adapted)
     for path, (weight, bias) in changed.items():
         for name, tensor in ((f"roberta.{path}.weight", weight), (f"roberta.{path}.bias", bias)):

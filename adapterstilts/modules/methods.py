@@ -1,7 +1,8 @@
 """The methods by name: family, default parameters, default learning rate. Torch-free; the libraries come in attach.
 
-Two families (design: docs/architecture.md): ``delta`` adds to the weights of linear sites (peft), ``bottleneck``
-adds small networks behind a sublayer (adapters). A new method is one row here when its library already knows it.
+Families (design: docs/architecture.md): ``delta`` adds to the weights of linear sites (peft), ``bottleneck`` adds small
+networks behind a sublayer (adapters), ``weights`` takes the place of the base's own. A new method is one row here when
+its library already knows it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from adapterstilts.errors import MissingDependency, RecipeError
 from adapterstilts.modules.parameters import check_values
 from adapterstilts.settings import MethodSettings
 
-Family = Literal["delta", "bottleneck"]
+Family = Literal["delta", "bottleneck", "weights"]
 UNION = "union"
 LIBRARIES: Mapping[Family, str] = {"delta": "peft", "bottleneck": "adapterhub"}  # whose plain form a part is stored in
 
@@ -97,6 +98,9 @@ METHODS: Mapping[str, Method] = {
         Method("prefix_tuning", "bottleneck", "trained keys and values before those of the text", 1e-3,
                {"length": 30, "inner": 512, "activation": "tanh", "layers": None},
                "Li and Liang 2021, arXiv 2101.00190", fuses=False, fresh_is_base=False, packs=False),
+        Method("full", "weights", "all of the base's own parameters, kept as what changed", 2e-5,
+               {"layers": None, "embeddings": True}, "Conneau et al. 2020, arXiv 1911.02116",
+               fuses=False, merges=("average", "linear")),
         Method(UNION, None, "several methods as one module, also written lora+seq_bn", 1e-4,
                {"of": ({"name": "lora"}, {"name": "seq_bn"})},
                "He et al. 2021, arXiv 2110.04366; Mao et al. 2022, arXiv 2110.07577"),
@@ -171,6 +175,8 @@ def _resolved_parts(given: Any) -> list[dict[str, Any]]:
             raise RecipeError(f"`{one}` is no method", why="the parts of a union are methods", fix=fix) from None
         if part.name == UNION:
             raise RecipeError("a union inside a union", why="it is the union of all the parts", fix="write one list")
+        if get_method(part.name).family == "weights":
+            raise RecipeError(f"`{part.name}` inside a union", why="it is the base itself", fix="stack a module on it")
         parts.append(resolve(part).model_dump())
     return parts
 
@@ -193,6 +199,11 @@ def families_of(method: MethodSettings) -> frozenset[Family]:
     return frozenset(row.family for row in rows_of(method) if row.family is not None)
 
 
+def replaces_base(methods: Iterable[MethodSettings]) -> bool:
+    """Whether one of these resolved methods takes the place of the base's own weights, and so needs all of them."""
+    return any("weights" in families_of(method) for method in methods)
+
+
 def default_rate(method: MethodSettings) -> float:
     """The default learning rate of a resolved method; of a union, the smallest of its parts."""
     return min(row.learning_rate for row in rows_of(method))
@@ -210,10 +221,19 @@ def fuse_problem(names: Iterable[str], how: str) -> tuple[str, str, str] | None:
     rows = [METHODS[name] for name in names if name in METHODS]
     for method in rows:
         if not method.fuses:
-            why = "it acts on the embeddings or the attention, where nothing is mixed"
+            why = "it acts on the embeddings, the attention or the base itself, where nothing is mixed"
             return f"`{method.name}` inside fuse", why, "stack it"
     if how == "attention" and any(method.family == "delta" for method in rows):
         return "fuse with how=attention over weight deltas", "AdapterFusion needs bottlenecks", "how=gate"
+    return None
+
+
+def stack_problem(names: Sequence[str]) -> tuple[str, str, str] | None:
+    """Why modules of these methods, bottom first, cannot stand in one stack; None when they can."""
+    for name in names[1:]:
+        if name in METHODS and METHODS[name].family == "weights":
+            why = "it takes the place of the weights that those below were trained on"
+            return f"`{name}` above another module", why, "put it at the bottom of the stack, alone"
     return None
 
 
@@ -224,11 +244,11 @@ def capabilities(method: MethodSettings) -> dict[str, Any]:
     deltas = families_of(method) == {"delta"}
     libraries = tuple(LIBRARIES[family] for family in LIBRARIES if family in families_of(method))
     return {
-        "stack": "in any order" if deltas else "in order",
+        "stack": "at the bottom" if stack_problem(names * 2) else "in any order" if deltas else "in order",
         "fuse": tuple(how for how in ("gate", "weights", "attention") if fuse_problem(names, how) is None),
         "merge": rows[0].merges if len(rows) == 1 else (),
         "weight": deltas,
         "fresh is base": all(row.fresh_is_base for row in rows),
         "unpadded": all(row.packs for row in rows),
-        "export": (*libraries, "merged") if deltas else libraries,
+        "export": libraries if "bottleneck" in families_of(method) else (*libraries, "merged"),
     }

@@ -148,6 +148,9 @@ class _World:
     ) -> str:
         for family in facts.families:
             require_library(family)
+        if "weights" in facts.families and settings.precision != "fp32":
+            why = "its weights are those of the whole base, to the bit"
+            raise RecipeError(f"{label}: `full` in {settings.precision}", why=why, fix="train.precision: fp32")
         parents = self.data.trained_on(self.base, list(mix.values()), bool(settings.evaluate))
         start = self.module(entry.continue_) if entry.continue_ else None
         below = self._bound(entry.on, parents)

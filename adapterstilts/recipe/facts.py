@@ -20,13 +20,13 @@ from adapterstilts.modules.composition import (
     nodes,
     simplify,
 )
-from adapterstilts.modules.methods import Family, families_of, fuse_problem, get_method, resolve, rows_of
+from adapterstilts.modules.methods import Family, families_of, fuse_problem, get_method, resolve, rows_of, stack_problem
 from adapterstilts.recipe.schema import Arm, ModuleEntry, Recipe
 from adapterstilts.settings import MethodSettings
 from adapterstilts.tasks.spec import split_task
 
 Shape = Literal["single", "stack", "fuse"]
-_CALLED = {"delta": "a weight delta", "bottleneck": "a bottleneck"}
+_CALLED = {"delta": "a weight delta", "bottleneck": "a bottleneck", "weights": "a whole base"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def trained(
     below = frozenset(_names(on)).union(*(part.below for part in parts))
     fused = _has_fuse(on) or any(part.shape == "fuse" for part in parts)
     shape: Shape = "fuse" if fused else "single" if on == Stack() else "stack"
-    methods = (*_methods(on, known), *(row.name for row in rows_of(method)))
+    methods = (*_stacked(on, known), *(row.name for row in rows_of(method)))
     return Facts(families, method, shape, tasks, below, methods, is_open)
 
 
@@ -98,9 +98,13 @@ def impossible(tree: Tree, known: Mapping[str, Facts], filling: Sequence[str] = 
         yield from found.values()
         return
     yield from _twice(tree, known)
+    problem = None if isinstance(tree, Merge) else stack_problem(_stacked(tree, known))
+    if problem is not None:
+        yield RecipeError(problem[0], why=problem[1], fix=problem[2])
     for node in nodes(tree):
-        if isinstance(node, Leaf) and node.weight != 1.0 and "bottleneck" in _families(node, known):
-            yield RecipeError(f"`{node.name}` is a bottleneck and cannot be weighted", why="only weight deltas scale")
+        if isinstance(node, Leaf) and node.weight != 1.0 and _families(node, known) - {"delta"}:
+            (family, *_) = sorted(_families(node, known) - {"delta"})
+            yield RecipeError(f"`{node.name}` is {_CALLED[family]} and cannot be weighted", why="only deltas scale")
         elif isinstance(node, Fuse):
             yield from _impossible_fuse(node, known)
         elif isinstance(node, Merge):
@@ -217,6 +221,15 @@ def _families(tree: Tree, known: Mapping[str, Facts]) -> frozenset[Family]:
 
 def _methods(tree: Tree, known: Mapping[str, Facts]) -> list[str]:
     return [method for name in _names(tree) if name in known for method in known[name].methods]
+
+
+def _stacked(tree: Tree, known: Mapping[str, Facts]) -> list[str]:
+    """The methods of a live tree, bottom first: a merge makes one module of several."""
+    if isinstance(tree, Merge):
+        return _methods(tree, known)[:1]
+    if isinstance(tree, (Stack, Fuse)):
+        return [method for child in tree.children for method in _stacked(child, known)]
+    return _methods(tree, known)
 
 
 def _has_fuse(tree: Tree) -> bool:

@@ -48,7 +48,7 @@ def report_facts(
             *([INVENTED] if any(task.startswith("lab-") for task in {cell.task for cell in plan.cells}) else []),
             *(text for text in plan.warnings if "stand-in" in text),
         ],
-        "warnings": [*warnings, *_health(prepared.values())],
+        "warnings": [*warnings, *_health(prepared.values()), *_told(stages.values())],
         "metrics": {
             row["task"]: main
             for row in rows
@@ -158,6 +158,15 @@ def _majority(plan: Plan, prepared: Mapping[str, Mapping[str, Any]]) -> dict[tup
                 if not set(labels) <= {"answerable", "unanswerable"}:
                     found[named[cell.target, cell.task], role.removeprefix("data:")] = level
     return found
+
+
+def _told(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What stages warned of."""
+    return [
+        f"{manifest.get('label', '')}: {text}"
+        for manifest in manifests
+        for text in manifest.get("facts", {}).get("warnings", ())
+    ]
 
 
 def _health(prepared: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -29,8 +29,9 @@ def run(
     """
     module = read_module(parents["module"], base=spec.base.fingerprint)
     splits = {language: read_prepared(parents[f"data:{language}"]) for language in spec.languages}
-    base = open_base(spec.base, spec.precision or module.precision, spec.engine, splits.values())
     bound = {code: read_module(parents[f"bind:{code}"], base=spec.base.fingerprint) for code in spec.bindings}
+    methods = [method for one in (module, *bound.values()) for method in one.methods.values()]
+    base = open_base(spec.base, spec.precision or module.precision, spec.engine, splits.values(), methods)
     adapted = load_adapted(base, module, bound.values(), engine=spec.engine)
     fusion = {key: tensor for one in (module, *bound.values()) for key, tensor in one.fusion().items()}
     task = next(iter(splits.values())).task

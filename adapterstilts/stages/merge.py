@@ -16,10 +16,10 @@ from adapterstilts.encoder.base import device, load_base
 from adapterstilts.encoder.batch import by_length, collate, lengths_of
 from adapterstilts.errors import StageFailed
 from adapterstilts.evaluation.score import make_masking
-from adapterstilts.modules.artifact import Module, read_module, write_module
+from adapterstilts.modules.artifact import Module, family, read_module, write_module
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Leaf, Stack, scaled
-from adapterstilts.modules.merge import merge
+from adapterstilts.modules.merge import merge, merge_whole
 from adapterstilts.modules.search import Candidate, search
 from adapterstilts.settings import SearchSettings
 from adapterstilts.stages.loading import open_base
@@ -47,9 +47,14 @@ def run(
         weights, heads, facts = _search(spec, modules, parents["dev"], directory, progress)
     elif spec.how == "average":
         heads = _average_heads(modules, weights)
-    merged = merge(modules, weights, spec.how, spec.parameters, spec.seed)
-    # Of the word embeddings only the rows that its golden outputs need.
-    adapted = Adapted(load_base(spec.base.ref, used=()), {MERGED: merged.weights}, Leaf(MERGED))
+    if family(modules[0]) == {"weights"}:
+        base = load_base(spec.base.ref)
+        merged = merge_whole(base, modules, weights)
+    else:
+        # Of the word embeddings only the rows that its golden outputs need.
+        base = load_base(spec.base.ref, used=())
+        merged = merge(modules, weights, spec.how, spec.parameters, spec.seed)
+    adapted = Adapted(base, {MERGED: merged.weights}, Leaf(MERGED))
     module = write_module(
         directory,
         adapted,

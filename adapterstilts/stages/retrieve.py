@@ -15,6 +15,7 @@ from adapterstilts.encoder.base import device, load_base
 from adapterstilts.evaluation.metrics import METRICS
 from adapterstilts.modules.artifact import load_adapted, read_module
 from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.methods import replaces_base
 from adapterstilts.retrieval.ranking import Texts, ranked, right_of
 from adapterstilts.retrieval.scoring import (
     VARIANTS,
@@ -47,10 +48,11 @@ def run(
     task = read_task(next(path for role, path in parents.items() if role.startswith("data:")))
     module = None if spec.module is None else read_module(parents["module"], base=spec.base.fingerprint)
     precision = spec.precision or ("fp32" if module is None else module.precision)
+    whole = module is not None and replaces_base(module.methods.values())
     base = load_base(
         spec.base.ref,
         precision,
-        used=_subwords(task, parents) if spec.engine.compact else None,
+        used=_subwords(task, parents) if spec.engine.compact and not whole else None,
         embeddings=spec.engine.embeddings,
     )
     if module is None:

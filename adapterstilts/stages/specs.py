@@ -68,6 +68,7 @@ class TrainSpec(Spec):
     """Training of one module. Parents: prepared data, ``start`` (continue) and the modules named in ``below``."""
 
     kind: ClassVar[str] = "train"
+    version: ClassVar[int] = 2  # both families are composed at their places; AdapterFusion has its regulariser
     skip: ClassVar[frozenset[str]] = frozenset({"overrides", "engine"})
     base: BaseRef
     method: MethodSettings | None  # None: taken from the module that training continues

@@ -70,8 +70,9 @@ def run(
     settings = spec.settings
     prepared = {share.key: read_prepared(parents[f"train:{share.key}"]) for share in spec.mix}
     dev = {share.key: read_prepared(parents[f"dev:{share.key}"]) for share in spec.mix if f"dev:{share.key}" in parents}
-    base = open_base(spec.base, settings.precision, spec.engine, [*prepared.values(), *dev.values()])
     start = _start(spec, parents)
+    methods = [weights.method for weights in start.weights.values()]
+    base = open_base(spec.base, settings.precision, spec.engine, [*prepared.values(), *dev.values()], methods)
     adapted = Adapted(
         base,
         start.weights,
@@ -122,6 +123,12 @@ def run(
         raise StageFailed(
             "training changed nothing", why="no gradient reached the module", fix="check method, sites and layers"
         )
+    warnings = [
+        f"{fusion}: its mixture never moved from the even one; it says nothing of which module is used"
+        for fusion in adapted.even_fusions()
+    ]
+    for text in warnings:
+        progress(1.0, f"warning: {text}")
     # The last planned score is that of the state which is kept, unless training went back to a better one.
     kept = settings.select == "last" and bool(latest) and "dev" in result.metrics[-1]
     scores = latest if kept else dev_scores()
@@ -145,6 +152,7 @@ def run(
         "learning_rate": rate,
         "loss": result.loss,
         "converged": result.converged,
+        "warnings": warnings,
         "engine": engine_facts(adapted),
         "dev": scores,
         "parameters": {

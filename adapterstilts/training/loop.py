@@ -112,6 +112,9 @@ def fit(
         torch.manual_seed(_stream(seed, step) + accelerator.process_index)
         share, indices = schedule.examples(step)
         loss = gradients(adapted, heads[shares[share].head], shares[share], indices, (seed, step), accelerator)
+        penalty = adapted.penalty()
+        if penalty is not None:
+            penalty.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             raise StageFailed(

@@ -218,3 +218,16 @@ def test_a_union_is_the_stack_of_its_parts(fresh_base):  # type: ignore[no-untyp
     assert torch.equal(run(fresh_base, {"u": union}, Leaf("u")), stacked)
     for name in "abc":
         assert not close(run(fresh_base, {name: parts[name]}, Leaf(name)), stacked, 1e-2)
+
+
+def test_a_mixture_that_never_moved_is_named(fresh_base):  # type: ignore[no-untyped-def]
+    modules = {key: trained(fresh_base(), "seq_bn", number) for number, key in enumerate("abc")}
+    modules["new"] = LeafWeights(method("lora"))
+    for how in ("gate", "weights", "attention"):
+        tree = parse(f"stack(fuse(a, b, how={how}), fuse(b, c), new)")
+        adapted = Adapted(fresh_base(), modules, tree, train=frozenset({"new"}))
+        assert len(adapted.even_fusions()) == 2
+        first = next(iter(adapted.mixtures.values()))
+        with torch.no_grad():
+            next((first.query if how == "attention" else first).parameters()).add_(0.5)
+        assert adapted.even_fusions() == ["fuse(b, c)"], how

@@ -26,11 +26,12 @@ from .test_exchange import follow, plain, rows, same
 
 BATCH = random_batch(3)
 DELTAS = [name for name, found in METHODS.items() if found.family == "delta"]
+ADDED = [name for name in METHODS if name != "full"]  # full has its own tests, in test_full
 BOTTLENECKS = [name for name, found in METHODS.items() if found.family == "bottleneck"]
 
 
 @pytest.mark.filterwarnings("ignore:Specified to not")  # they follow from the key
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ADDED)
 def test_saved_loaded_and_in_the_plain_library_it_is_the_same(tmp_path, fresh_base, name, monkeypatch):  # type: ignore[no-untyped-def]
     module, before = store(tmp_path / "m", fresh_base, {"a": trained(fresh_base(), name, 1)}, Leaf("a"), "a")
     again = load_adapted(fresh_base(), read_module(tmp_path / "m"))
@@ -55,7 +56,7 @@ def test_packed_execution_is_the_padded_one(fresh_base, name):  # type: ignore[n
             torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ADDED)
 def test_all_of_a_method_trains_and_nothing_else(fresh_base, name):  # type: ignore[no-untyped-def]
     modules = {"a": trained(fresh_base(), "lora", 1), "b": LeafWeights(method(name))}
     adapted = Adapted(fresh_base(), modules, parse("stack(a, b)"), train=frozenset({"b"}))
@@ -81,7 +82,7 @@ def test_the_predicted_size_is_the_real_one(fresh_base, name):  # type: ignore[n
         assert parameter_count(chosen, Shape("tiny", 32, 48, 2, 97, 66)) == real
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ADDED)
 def test_the_capability_row_is_what_happens(tmp_path, fresh_base, name):  # type: ignore[no-untyped-def]
     can = capabilities(method(name))
     pair = {key: trained(fresh_base(), name, number) for number, key in enumerate("ab")}

@@ -39,12 +39,12 @@ def share(format: str, head: str, seed: int, count: int = 40) -> Share:
     return Share(Data(ids, rows, np.arange(count + 1), fields), np.arange(count), head)
 
 
-def run(fresh_base, work, *, stop=None, steps=24, **changes):  # type: ignore[no-untyped-def] # noqa: F811
+def run(fresh_base, work, *, name="lora", stop=None, steps=24, **changes):  # type: ignore[no-untyped-def] # noqa: F811
     settings = TrainSettings(
         **{"steps": steps, "batch": 8, "dropout": 0.2, "checkpoints": 5, "learning_rate": 3e-3, **changes}
     )
     adapted = Adapted(
-        fresh_base(), {"a": LeafWeights(method("lora"))}, Leaf("a"), train=frozenset("a"), dropout=0.2, seed=1
+        fresh_base(), {"a": LeafWeights(method(name))}, Leaf("a"), train=frozenset("a"), dropout=0.2, seed=1
     )
     torch.manual_seed(5)
     heads = {"c": build_head("classification", 32, 3, dropout=0.2), "t": build_head("tagging", 32, 3, dropout=0.2)}
@@ -64,12 +64,15 @@ def run(fresh_base, work, *, stop=None, steps=24, **changes):  # type: ignore[no
     return result, {name: p.detach().clone() for name, p in tensors.items()}
 
 
-@pytest.mark.parametrize("stop", [0.1, 0.4, 0.71, 0.99])
-def test_interrupted_and_resumed_gives_the_same_bits(fresh_base, tmp_path, stop):  # type: ignore[no-untyped-def] # noqa: F811
-    whole, wanted = run(fresh_base, tmp_path / "whole")
+CUTS = [("lora", 0.1), ("lora", 0.4), ("lora", 0.71), ("lora", 0.99), ("union", 0.4)]
+
+
+@pytest.mark.parametrize(("name", "stop"), CUTS)
+def test_interrupted_and_resumed_gives_the_same_bits(fresh_base, tmp_path, name, stop):  # type: ignore[no-untyped-def] # noqa: F811
+    whole, wanted = run(fresh_base, tmp_path / "whole", name=name)
     with pytest.raises(KeyboardInterrupt):
-        run(fresh_base, tmp_path / "cut", stop=stop)
-    resumed, tensors = run(fresh_base, tmp_path / "cut")
+        run(fresh_base, tmp_path / "cut", name=name, stop=stop)
+    resumed, tensors = run(fresh_base, tmp_path / "cut", name=name)
     assert all(torch.equal(wanted[name], tensors[name]) for name in wanted)
     assert resumed.metrics == whole.metrics
 
