@@ -210,6 +210,7 @@ class Recipe(Settings):
     evaluate: Annotated[tuple[Evaluate, ...], BeforeValidator(_list)] = ()
     slots: dict[Literal["language"], dict[str, str]] = Field({}, description="what fills {language}: code -> module")
     report: Report = Report()
+    study: dict[str, Any] = Field({}, description="which study the arms belong to, and their roles in it")
 
     _places: Mapping[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
     _text: str = PrivateAttr("")

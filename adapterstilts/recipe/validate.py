@@ -275,11 +275,13 @@ class _Check:
         if not self._named(module, self.recipe.modules, "module", steps) or module not in self.known:
             return
         facts = self.known[module]
-        for spec in specs if section == "evaluate" else ():
-            if not {spec.name, spec.train_task} & facts.tasks:
-                why = (
-                    f"it was trained on {', '.join(sorted(facts.tasks))}" if facts.tasks else "this merge has no heads"
-                )
+        if section != "evaluate":
+            return
+        learned = [self._task(task, steps) for task in sorted(facts.tasks)]
+        heads = {spec.head_name for spec in learned if spec is not None}
+        for spec in specs:
+            if spec.head_name not in heads:
+                why = f"it was trained on {', '.join(sorted(facts.tasks))}" if facts.tasks else "this merge has no heads"
                 self.fail(f"`{module}` has no head for `{spec.name}`", steps, why)
 
 
