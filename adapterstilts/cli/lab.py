@@ -88,7 +88,7 @@ def _pairs(data: dict[str, Any], count: int) -> list[dict[str, Any]]:
     examples=[
         "adapterstilts lab pretrain --seed 2 --out bases/s2",
         "adapterstilts lab pretrain --size small --out bases/small",
-        "adapterstilts lab pretrain --uneven --steps 200 --out try",
+        "adapterstilts lab pretrain --steps 200 --out try",
     ],
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the new base.")
@@ -100,20 +100,19 @@ def _pairs(data: dict[str, Any], count: int) -> list[dict[str, Any]]:
     show_default=True,
     help="2 layers of 48, 3 of 64, or 4 of 96.",
 )
-@click.option("--uneven", is_flag=True, help="More text in some languages, whatever their distance from English.")
 @click.option(
     "--steps", type=click.IntRange(1), help="Updates.  [default: 10000, as the shipped bases; about half an hour]"
 )
 @click.pass_obj
-def pretrain(session: Session, out: Path, seed: int, size: str, uneven: bool, steps: int | None) -> None:
+def pretrain(session: Session, out: Path, seed: int, size: str, steps: int | None) -> None:
     """Pretrain a base on the world's raw text. One seed gives the same weights again on the same machine."""
     if (out / "model.safetensors").exists():
         raise RecipeError(f"{out} already holds a base", fix="give another --out")
-    from adapterstilts.stages.pretrain import SIZES, UNEVEN, PretrainConfig
+    from adapterstilts.stages.pretrain import SIZES, PretrainConfig
     from adapterstilts.stages.pretrain import pretrain as train
 
     output = Output(session)
-    wanted: dict[str, Any] = {**SIZES[size], "seed": seed, "shares": tuple(UNEVEN.values()) if uneven else ()}
+    wanted: dict[str, Any] = {**SIZES[size], "seed": seed}
     config = PretrainConfig(**wanted) if steps is None else PretrainConfig(**wanted, steps=steps)
     began = last = time.monotonic()
 

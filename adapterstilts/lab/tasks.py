@@ -18,6 +18,7 @@ from typing import Any
 
 from . import inference, writing
 from .corpus import event_document
+from .domains import reports
 from .languages import language as checked_language
 from .meanings import SPLITS
 from .writing import Example
@@ -61,10 +62,12 @@ TASKS: dict[str, LabTask] = {
             (),
             "Two choices: which state an event leads to, or which event led to a state.",
         ),
+        LabTask("lab-copa-reports", "multiple_choice", (), "lab-copa in another domain: other topics, another style."),
         LabTask("lab-siqa", "multiple_choice", (), "Three choices: the state an event leads to."),
         LabTask("lab-qa", "span", (), "Where and when questions about one of two events."),
         LabTask("lab-qa-who", "span", (), "Who and what questions about one of two events."),
         LabTask("lab-pos", "tagging", UPOS, "Parts of speech (universal tags)."),
+        LabTask("lab-pos-reports", "tagging", UPOS, "lab-pos in another domain: other topics, another style."),
         LabTask("lab-ner", "tagging", IOB2, "Persons, organisations and cities (IOB2)."),
         LabTask("lab-mlm", "masked_lm", (), "Raw text for masked-word training."),
         LabTask("lab-tatoeba", "bitext", (), "Sentences and their English translations."),
@@ -79,10 +82,12 @@ _MAKERS: dict[str, tuple[Draw, Write]] = {
     "lab-nli": (inference.draw_nli, writing.write_pair),
     "lab-para": (inference.draw_paraphrase, writing.write_pair),
     "lab-copa": (inference.draw_copa, writing.write_choice),
+    "lab-copa-reports": (reports(inference.draw_copa), writing.write_choice),
     "lab-siqa": (inference.draw_siqa, writing.write_choice),
     "lab-qa": (partial(inference.draw_question, roles="LT"), writing.write_span),
     "lab-qa-who": (partial(inference.draw_question, roles="SO"), writing.write_span),
     "lab-pos": (inference.draw_sentence, writing.write_upos),
+    "lab-pos-reports": (reports(inference.draw_sentence), writing.write_upos),
     "lab-ner": (inference.draw_sentence, writing.write_ner),
     "lab-mlm": (event_document, writing.write_raw),
 }

@@ -12,6 +12,7 @@ from rich.console import Console
 from adapterstilts.errors import RecipeError
 from adapterstilts.report import html, markdown, rows, tables
 from adapterstilts.report.facts import Facts
+from adapterstilts.report.figures import Figure
 from adapterstilts.report.results import Results, compute
 from adapterstilts.study.gains import Examples
 
@@ -27,8 +28,8 @@ def build(
 ) -> dict[str, Path]:
     """Write the report into the directory ``out`` and return the path of each format.
 
-    ``report.html``, ``report.md``, ``scores.csv``, ``scores.json``; "svg" writes the figures into ``figures/``, light
-    and dark. Each file appears whole or not at all. ``examples(stage, language)`` gives per-example scores (0..1) by id
+    ``report.html``, ``report.md``, ``scores.csv``, ``scores.json``; "svg" writes the figures into ``figures/``: SVG
+    (light and dark), PNG, and their data as CSV. Each file appears whole or not at all. ``examples(stage, language)`` gives per-example scores (0..1) by id
     and adds intervals over languages and examples. Raises RecipeError for an unknown format, DataError for bad rows.
     """
     unknown = [name for name in formats if name not in FORMATS]
@@ -49,12 +50,11 @@ def build(
             paths[name] = out / "figures"
             paths[name].mkdir(exist_ok=True)
             for figure in drawn.values():
-                _write(paths[name] / f"{figure.key}.svg", figure.alone("light"))
-                _write(paths[name] / f"{figure.key}.dark.svg", figure.alone("dark"))
+                write_figure(figure, paths[name])
         else:
             file, text = writers[name]
             paths[name] = out / file
-            _write(paths[name], text())
+            write(paths[name], text())
     return paths
 
 
@@ -70,10 +70,19 @@ def terminal(
     return results
 
 
-def _write(path: Path, text: str) -> None:
+def write_figure(figure: Figure, folder: Path) -> None:
+    """One figure as KEY.svg, KEY.dark.svg, KEY.png and KEY.csv."""
+    write(folder / f"{figure.key}.svg", figure.alone("light"))
+    write(folder / f"{figure.key}.dark.svg", figure.alone("dark"))
+    write(folder / f"{figure.key}.png", figure.png("light"))
+    write(folder / f"{figure.key}.csv", figure.csv)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """A file that appears whole or not at all."""
     half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        half.write_text(text, encoding="utf-8")
+        half.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(half, path)
     finally:
         half.unlink(missing_ok=True)

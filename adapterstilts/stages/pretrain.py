@@ -60,12 +60,6 @@ class PretrainConfig:
     tlm_share: float = 0.3
     tokenizer_documents: int = 6000  # per language
     seed: int = 0
-    shares: tuple[float, ...] = ()  # of the text, a language each; empty: all alike
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Language -> its share of the text."""
-        return dict(zip(self.languages, self.shares or [1.0] * len(self.languages), strict=True))
 
 
 # The sizes of the lab's bases (layers, hidden): what `scale` compares. They read the same text for as many updates.
@@ -74,8 +68,6 @@ SIZES: dict[str, dict[str, int]] = {
     "medium": {"layers": 3, "hidden": 64},
     "large": {"layers": 4, "hidden": 96},
 }
-# Text by language so that its amount does not go with distance from English (r = 0.19 with its logarithm).
-UNEVEN = {"en": 0.3, "qaa": 0.04, "qab": 0.24, "qac": 0.08, "qad": 0.02, "qae": 0.24, "qaf": 0.08}
 
 
 @dataclass(frozen=True)
@@ -167,17 +159,9 @@ def batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, rng: ran
     codes = config.languages
     foreign = [c for c in codes if c != "en"]
     translations = round(CHUNK * config.tlm_share) if foreign else 0
-    weights = config.weights
-
-    def language(index: int) -> str:
-        return rng.choices(codes, [weights[c] for c in codes])[0] if config.shares else codes[index % len(codes)]
-
-    def partner() -> str:
-        return rng.choices(foreign, [weights[c] for c in foreign])[0] if config.shares else rng.choice(foreign)
-
     while True:
-        documents = [raw_document(language(i), rng) for i in range(CHUNK - translations)]
-        pairs = [parallel_document(partner(), rng) for _ in range(translations)]
+        documents = [raw_document(codes[i % len(codes)], rng) for i in range(CHUNK - translations)]
+        pairs = [parallel_document(rng.choice(foreign), rng) for _ in range(translations)]
         rows = encode_documents(tokenizer, documents, rng)
         rows += encode_translations(tokenizer, pairs, rng)
         rows = [r for r in rows if len(r.ids) <= MAX_TOKENS]
