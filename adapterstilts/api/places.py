@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from adapterstilts.tasks.registry import TaskRegistry
 DEFAULT_STORE = "store"
 DEFAULT_BASE = "xlm-roberta-large"
 PathLike = str | os.PathLike[str]
-# The recipes of a checkout; an installed package has none, and then those of the working directory are all.
-OURS = Path(__file__).resolve().parent.parent.parent / "recipes"
+# The recipes of a checkout, or where an installed package has put them (pyproject.toml, data-files).
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent / "recipes"
+OURS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "adapterstilts" / "recipes"
 
 
 def open_store(store: PathLike | Store | None = None) -> Store:

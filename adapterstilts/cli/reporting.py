@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         "adapterstilts report recipes/quickstart.yaml",
         "adapterstilts report quickstart --format json > scores.json",
         "adapterstilts report quickstart --html report.html --csv scores.csv",
+        "adapterstilts report quickstart --compare continue stack",
     ],
 )
 @click.argument("source", metavar="RECIPE|RUN")
@@ -31,9 +32,16 @@ if TYPE_CHECKING:
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
 @click.option("--md", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown.")
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write the score rows as CSV.")
+@click.option("--compare", "arms", nargs=2, metavar="A B", help="Test one arm against another, by every level.")
 @click.pass_obj
 def report(
-    session: Session, source: str, sets: tuple[str, ...], html: Path | None, md: Path | None, csv: Path | None
+    session: Session,
+    source: str,
+    sets: tuple[str, ...],
+    html: Path | None,
+    md: Path | None,
+    csv: Path | None,
+    arms: tuple[str, str] | None,
 ) -> None:
     """Show what a recipe or a run has measured so far. JSON is the list of score rows."""
     from adapterstilts.api.pages import facts_of, nothing_measured
@@ -50,6 +58,12 @@ def report(
     if open_cells:
         output.say(f"warning: {open_cells} of {len(planned.plan.cells)} cells are not measured yet")
     facts = facts_of(planned, rows)
+    if arms:
+        from adapterstilts.report import comparing
+
+        found = comparing.compared(rows, facts, *arms, example_scores(planned.store))
+        output.emit(comparing.plain(found, *arms), lambda console: comparing.show(found, console, *arms), [])
+        return
     if wanted:
         _write(output, wanted, planned, rows, facts)
         if output.human:

@@ -19,6 +19,9 @@ SECTIONS = {
         "logs": ("adapterstilts.cli.status:logs", "what stages print, now or as it comes"),
         "cancel": ("adapterstilts.cli.status:cancel", "stop a run or a stage; checkpoints are kept"),
     },
+    "Questions": {
+        "study": ("adapterstilts.cli.studying:study", "sequential or joint, scale, domains, distance: one page each"),
+    },
     "One step, without a recipe": {
         "train": (f"{_VERBS}:train", "train a module on a task or a mix of tasks"),
         "stack": (f"{_VERBS}:stack", "train a fresh module over frozen ones"),

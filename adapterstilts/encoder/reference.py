@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,3 +112,15 @@ def check_config(directory: Path) -> None:
 def _combined(files: list[Path], sha256: Callable[[Path], str]) -> str:
     parts = json.dumps([(path.name, sha256(path)) for path in files])
     return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def parameters(reference: Reference) -> int | None:
+    """How many numbers the weights of a local base hold, read off the headers of its files; None for one of the Hub."""
+    if reference.directory is None:
+        return None
+    count = 0
+    for path in sorted(reference.directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        count += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return count

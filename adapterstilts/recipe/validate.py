@@ -281,7 +281,8 @@ class _Check:
         heads = {spec.head_name for spec in learned if spec is not None}
         for spec in specs:
             if spec.head_name not in heads:
-                why = f"it was trained on {', '.join(sorted(facts.tasks))}" if facts.tasks else "this merge has no heads"
+                trained = ", ".join(sorted(facts.tasks))
+                why = f"it was trained on {trained}" if trained else "this merge has no heads"
                 self.fail(f"`{module}` has no head for `{spec.name}`", steps, why)
 
 

@@ -29,8 +29,9 @@ def build(
     """Write the report into the directory ``out`` and return the path of each format.
 
     ``report.html``, ``report.md``, ``scores.csv``, ``scores.json``; "svg" writes the figures into ``figures/``: SVG
-    (light and dark), PNG, and their data as CSV. Each file appears whole or not at all. ``examples(stage, language)`` gives per-example scores (0..1) by id
-    and adds intervals over languages and examples. Raises RecipeError for an unknown format, DataError for bad rows.
+    (light and dark), PNG, and their data as CSV. Each file appears whole or not at all. ``examples(stage, language)``
+    gives per-example scores (0..1) by id and adds intervals over languages and examples. Raises RecipeError for an
+    unknown format, DataError for bad rows.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:

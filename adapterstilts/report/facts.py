@@ -21,7 +21,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class StageFact:
-    """What is known of one stage. ``peak_memory`` in bytes; ``parents`` are hashes, for flags of earlier stages."""
+    """What is known of one stage. ``peak_memory`` in bytes; ``parents`` are hashes, for flags of earlier stages.
+
+    ``updates`` and ``trained`` (parameters, without heads) count all training behind the stage, its own included.
+    """
 
     label: str = ""
     seconds: float | None = None
@@ -30,6 +33,8 @@ class StageFact:
     split: str | None = None
     converged: bool | None = None
     parents: tuple[str, ...] = ()
+    updates: int | None = None
+    trained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,8 @@ def read(facts: Mapping[str, Any] | Facts) -> Facts:
     ``recipe`` {name, text}; ``names`` {key: pretty name}; ``languages`` {code: distance from English or None} with
     ``distance_source``; ``chance`` {task: percent or None}; ``majority`` {(task, language): percent} or nested
     {task: {language: percent}}; ``arms`` [{name, description, baseline}] in order; ``stages`` {hash: {label, seconds,
-    peak_memory in bytes, seed, split, converged, parents}}; ``versions``; ``stand_ins``, ``warnings`` [text];
+    peak_memory in bytes, seed, split, converged, parents,
+    updates, trained}}; ``versions``; ``stand_ins``, ``warnings`` [text];
     ``notes`` [text] for "How it was measured" (say here how models were selected);
     ``metrics`` {task: the metric that speaks for it}; ``layers`` {retrieval task: layer of the tables}; ``command``.
     """

@@ -42,13 +42,10 @@ class Source:
     converged: str
 
 
-def page(results: Results, drawn: dict[tuple[str, ...], Figure] | None = None) -> str:
-    """The report as HTML text; ``drawn`` are figures already made by ``draw``."""
+def environment(facts: Facts) -> Any:
+    """The templates with the words and links that every page uses."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup, escape
-
-    facts = results.facts
-    templates = files("adapterstilts.report").joinpath("templates")
 
     def bold(text: str) -> Markup:
         text = TOGETHER.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
@@ -57,8 +54,8 @@ def page(results: Results, drawn: dict[tuple[str, ...], Figure] | None = None) -
     def code(text: str) -> Markup:
         return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=_loader(), trim_blocks=True)
-    environment.globals.update(
+    made = Environment(autoescape=True, undefined=StrictUndefined, loader=_loader(), trim_blocks=True)
+    made.globals.update(
         number=words.number,
         signed=words.signed,
         span=words.span,
@@ -75,18 +72,28 @@ def page(results: Results, drawn: dict[tuple[str, ...], Figure] | None = None) -
         resampled=_has_resampled,
         facts=facts,
     )
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        figures=draw(results) if drawn is None else drawn,
-        headline=headline(results),
-        topics=_topics(sentences(results)),
-        cautions=cautions(results),
-        notes=method_notes(results),
-        sources=sources(results),
-        published=_tables(results.published),
-        light=variables("light"),
-        dark=variables("dark"),
-        css=templates.joinpath("style.css").read_text(encoding="utf-8"),
+    return made
+
+
+def page(results: Results, drawn: dict[tuple[str, ...], Figure] | None = None) -> str:
+    """The report as HTML text; ``drawn`` are figures already made by ``draw``."""
+    templates = files("adapterstilts.report").joinpath("templates")
+    return str(
+        environment(results.facts)
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            figures=draw(results) if drawn is None else drawn,
+            headline=headline(results),
+            topics=_topics(sentences(results)),
+            cautions=cautions(results),
+            notes=method_notes(results),
+            sources=sources(results),
+            published=published_tables(results.published),
+            light=variables("light"),
+            dark=variables("dark"),
+            css=templates.joinpath("style.css").read_text(encoding="utf-8"),
+        )
     )
 
 
@@ -174,7 +181,8 @@ def _topics(items: Iterable[Sentence]) -> list[tuple[str, list[Sentence]]]:
     return list(out.items())
 
 
-def _tables(rows: Iterable[PublishedRow]) -> list[tuple[str, list[PublishedRow]]]:
+def published_tables(rows: Iterable[PublishedRow]) -> list[tuple[str, list[PublishedRow]]]:
+    """Published rows by their table."""
     out: dict[str, list[PublishedRow]] = {}
     for row in rows:
         out.setdefault(row.title, []).append(row)

@@ -42,7 +42,7 @@ def report_facts(
         "chance": {name: spec.chance_level for name, spec in shown.items() if spec is not None},
         "majority": _majority(plan, prepared),
         "arms": _arms(recipe),
-        "stages": {hash: _stage(manifest) for hash, manifest in stages.items()},
+        "stages": {hash: {**_stage(manifest), **_spent(hash, stages)} for hash, manifest in stages.items()},
         "versions": _versions(stages.values()),
         "stand_ins": [
             *([INVENTED] if any(task.startswith("lab-") for task in {cell.task for cell in plan.cells}) else []),
@@ -95,6 +95,24 @@ def _stage(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "converged": facts.get("converged"),
         "parents": list(manifest.get("parents", {}).values()),
     }
+
+
+def _spent(hash: str, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Updates and trained parameters of all training behind a stage; a continued module is counted once."""
+    seen: set[str] = set()
+    front = [hash]
+    updates = trained = 0
+    while front:
+        manifest = stages.get(key := front.pop())
+        if key in seen or manifest is None:
+            continue
+        seen.add(key)
+        front.extend(manifest.get("parents", {}).values())
+        facts = manifest.get("facts", {})
+        updates += facts.get("steps", 0)
+        if manifest["spec"].get("start") is None:
+            trained += facts.get("parameters", {}).get("module", 0)
+    return {"updates": updates, "trained": trained}
 
 
 def _versions(manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:

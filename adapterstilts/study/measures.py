@@ -1,4 +1,4 @@
-"""What is read off one run (base and seed): a mean, the worst language, the spread, a drop, a slope. One number a run."""
+"""What is read off one run (base and seed) as one number: a mean, the worst language, the spread, a drop, a slope."""
 
 from __future__ import annotations
 

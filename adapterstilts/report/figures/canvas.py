@@ -75,7 +75,7 @@ def _paint(drawing: Any, colours: dict[str, str]) -> None:
     real = {placeholder: colours[name] for name, placeholder in PLACEHOLDER.items()}
 
     def painted(value: Any) -> Any:
-        if value is None or isinstance(value, str) and value in ("none", "auto"):
+        if value is None or (isinstance(value, str) and value in ("none", "auto")):
             return value
         if isinstance(value, np.ndarray) and value.ndim == 2:
             return [painted(row) for row in value]

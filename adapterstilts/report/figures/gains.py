@@ -44,7 +44,16 @@ def forest(target: Target, facts: Facts) -> Figure | None:
     )
     head = ("arm", "baseline", "gain", "low", "high", "p_holm", "verdict", "values")
     rows = [
-        (g.arm, g.baseline, g.mean, g.interval.low, g.interval.high, g.adjusted, verdict(g), " ".join(map(str, g.values)))
+        (
+            g.arm,
+            g.baseline,
+            g.mean,
+            g.interval.low,
+            g.interval.high,
+            g.adjusted,
+            verdict(g),
+            " ".join(map(str, g.values)),
+        )
         for g in gains
     ]
     return finish(figure, f"gains-{target.task}", "Gain over the baseline", caption, head, rows)

@@ -39,12 +39,12 @@ def layers(item: Retrieval, variant: str, facts: Facts) -> Figure | None:
     axes.legend(ncols=2, frameon=False, labelcolor=INK, fontsize=11, borderpad=0, **place)
     how = "as they are" if variant == "raw" else "with each language's mean vector subtracted"
     what = f"{metric_name(item.metric, True)} in percent, mean over {len(item.languages)} languages"
-    caption = (
-        f"{what}, sentence vectors {how}."
-        " Shade: lowest to highest run."
-        + (f" Dotted: layer {item.layer}, the one of the tables." if item.layer is not None else " Development data.")
+    caption = f"{what}, sentence vectors {how}. Shade: lowest to highest run." + (
+        f" Dotted: layer {item.layer}, the one of the tables." if item.layer is not None else " Development data."
     )
     title = "Raw" if variant == "raw" else "Means subtracted"
-    rows = [(m, variant, k, s.mean, min(s.values), max(s.values)) for (m, v, k), s in item.points.items() if v == variant]
+    rows = [
+        (m, variant, k, s.mean, min(s.values), max(s.values)) for (m, v, k), s in item.points.items() if v == variant
+    ]
     head = ("module", "variant", "layer", "score", "lowest", "highest")
     return finish(figure, f"layers-{item.task}-{variant}", title, caption, head, rows)

@@ -1,0 +1,109 @@
+"""multitask-vs-sequential: one mix or one after another, over diverse languages and two sizes of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from adapterstilts.report.figures import forest, heat
+from adapterstilts.report.results import Target
+from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
+from adapterstilts.report.words import NONE, number
+from adapterstilts.study.contrast import Contrast, contrast, judged
+from adapterstilts.study.measures import Measure, mean, minus, spread, worst
+from adapterstilts.study.scores import Scores
+
+QUESTION = (
+    "Supporting tasks and the target in one mix, or one after another: which is better on the mean, in the worst"
+    " language and in the spread over typologically diverse languages? And does the mix win where the target is the"
+    " smaller set, as Weller et al. (2022) found for English?"
+)
+Reader = Callable[[Scores, str, Sequence[str]], Measure | None]
+READERS: dict[str, Reader] = {"mean": mean, "worst language": worst, "spread over languages": spread}
+
+
+def make(material: Material) -> Study:
+    """Roles: ``baseline``; ``multitask`` and ``sequential``, arms in pairs; ``sizes`` (target -> [its, supporting])."""
+    baseline = material.role("baseline")
+    pairs = list(zip(material.role("multitask"), material.role("sequential"), strict=True))
+    arms = [baseline, *(arm for pair in pairs for arm in pair)]
+    facts = material.results.facts
+    targets = material.targets(baseline)
+    contrasts: list[Contrast | None] = []
+    for target in targets:
+        scores = material.scores(target)
+        for multi, sequential in pairs:
+            for what, read in READERS.items():
+                of = f"{what} of the zero-shot languages on {facts.name(target.task)}"
+                a, b = read(scores, multi, target.zero_shot), read(scores, sequential, target.zero_shot)
+                contrasts.append(contrast(f"{target.task}/{what}", multi, sequential, of, a, b))
+        for arm in arms[1:]:
+            of = f"mean of the zero-shot languages on {facts.name(target.task)}"
+            a, b = mean(scores, arm, target.zero_shot), mean(scores, baseline, target.zero_shot)
+            contrasts.append(contrast(f"{target.task}/baseline", arm, baseline, of, a, b))
+    contrasts += _weller(material, pairs)
+    made = judged(contrasts)
+    told = [_condition(material, item) for item in made if item.key == "weller"]
+    families = material.roles.get("families", {})
+    spoken = "; ".join(f"{language} ({family})" for language, family in families.items())
+    return Study(
+        "multitask-vs-sequential",
+        QUESTION,
+        (arms_told(material, arms), budget(material, arms), runs_told(material), f"Languages: {spoken}."),
+        tuple(made),
+        material.results,
+        tuple(_table(material, target, arms) for target in targets),
+        lambda: (f for target in targets for f in (forest(target, facts), heat(target, facts))),
+        tuple(text for text, holds in told if holds),
+        tuple(text for text, holds in told if not holds),
+        (
+            "Weller et al. 2022 (recalled, not checked against the paper): pairwise multi-task learning is better than"
+            " intermediate training where the target has fewer examples than the supporting task, and worse otherwise.",
+        ),
+    )
+
+
+def _weller(material: Material, pairs: list[tuple[str, str]]) -> list[Contrast | None]:
+    """The advantage of the mix where the target is the smaller set minus that where it is the larger one."""
+    sizes = {task: (own, support) for task, (own, support) in material.role("sizes").items()}
+    small = [material.target(task) for task, (own, support) in sizes.items() if own < support]
+    large = [material.target(task) for task, (own, support) in sizes.items() if own > support]
+    out: list[Contrast | None] = []
+    for a, b in zip(small, large, strict=False):
+        if a is None or b is None:
+            continue
+        for multi, sequential in pairs[:1]:
+            edges = [
+                minus(mean(s, multi, t.zero_shot), mean(s, sequential, t.zero_shot), "edge")
+                for t in (a, b)
+                for s in (material.scores(t),)
+            ]
+            of = f"the advantage of {multi} over {sequential}, zero-shot"
+            out.append(contrast("weller", a.task, b.task, of, edges[0], edges[1]))
+    return out
+
+
+def _condition(material: Material, item: Contrast) -> tuple[str, bool]:
+    """What the contrast says of the published condition, and whether that is a finding."""
+    small, large = material.name(item.a), material.name(item.b)
+    edges = f"the mix is {number(item.left)} points ahead where the target is smaller ({small})"
+    edges += f" and {number(item.right)} where it is larger ({large})"
+    if item.found == "no difference found":
+        return f"Weller et al.'s condition was not found: {edges}; the two cannot be told apart.", False
+    agrees = item.found == "higher"
+    return f"Weller et al.'s condition {'holds here' if agrees else 'is reversed here'}: {edges}.", True
+
+
+def _table(material: Material, target: Target, arms: list[str]) -> Table:
+    scores, english = material.scores(target), material.results.facts.english
+    body = []
+    for arm in arms:
+        cells = [read(scores, arm, target.zero_shot) for read in READERS.values()]
+        own = mean(scores, arm, (english,))
+        result = target.result(arm)
+        levels = {x: cell.score.mean for x, cell in (result.cells.items() if result else ()) if x in target.zero_shot}
+        lowest = min(levels, key=lambda language: levels[language], default=NONE)
+        numbers = [Number(number(m.mean), m.rows) if m else NONE for m in (own, *cells)]
+        body.append((material.name(arm), *numbers, material.name(lowest)))
+    head = ("Arm", "English", "zero-shot mean", "worst language", "spread", "which is worst")
+    note = "The worst language is that of each run; the spread is the standard deviation over languages, in points."
+    return Table(material.name(target.task), head, tuple(body), note)

@@ -1,0 +1,175 @@
+"""A study as one HTML file, as Markdown and as JSON: the same sentences, tables and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from adapterstilts.report import html as pages
+from adapterstilts.report import markdown
+from adapterstilts.report.sentences import cautions, method_notes
+from adapterstilts.report.studies.page import Cell, Number, Study, Table, contrast_table, findings, not_found
+from adapterstilts.report.theme import variables
+from adapterstilts.report.words import NONE, metric_name, number, origin, signed
+
+NOTHING = "Nothing: no contrast of this study can be told from zero after correction."
+ALL_FOUND = "Nothing else was looked for."
+
+
+def html(study: Study) -> str:
+    """One self-contained page."""
+    results = study.results
+    facts = results.facts
+    css = files("adapterstilts.report").joinpath("templates").joinpath("style.css").read_text(encoding="utf-8")
+    return str(
+        pages.environment(facts)
+        .get_template("study.html.j2")
+        .render(
+            study=study,
+            results=results,
+            findings=findings(study) or [NOTHING],
+            not_found=not_found(study) or [ALL_FOUND],
+            tables=[*study.tables, contrast_table(study)],
+            is_number=lambda cell: isinstance(cell, Number),
+            cautions=cautions(results),
+            notes=[*study.notes, *method_notes(results)],
+            sources=pages.sources(results),
+            published=pages.published_tables(study.published),
+            light=variables("light"),
+            dark=variables("dark"),
+            css=css,
+        )
+    )
+
+
+def document(study: Study) -> str:
+    """The page as Markdown; figures are links into ``figures/``."""
+    results = study.results
+    facts = results.facts
+    out = [f"# {facts.recipe}", study.question]
+    if facts.command:
+        out.append(f"Made by `{facts.command}`.")
+    out += ["## Design", _bullets(study.design)]
+    out += ["## What was found", _bullets(findings(study) or [NOTHING])]
+    out += ["## What was not found", _bullets(not_found(study) or [ALL_FOUND])]
+    careful = cautions(results)
+    if careful:
+        out += ["## Read with care", _bullets([f"{item.topic}: {item.text}" for item in careful])]
+    for figure in study.figures:
+        out += [f"### {figure.title}", f"![{figure.title}](figures/{figure.key}.svg)", figure.caption]
+    for table in [*study.tables, contrast_table(study)]:
+        out += [f"### {table.title}", _table(table)]
+        if table.note:
+            out.append(table.note)
+    if study.published:
+        out += ["## Published rows beside these", _published(study)]
+    out += ["## How it was measured", _bullets([*study.notes, *method_notes(results)])]
+    out += ["## Where each number comes from", _sources(study)]
+    return "\n\n".join(out) + "\n"
+
+
+def plain(study: Study) -> dict[str, Any]:
+    """The study as JSON-able data."""
+    return {
+        "schema_version": 1,
+        "study": study.name,
+        "title": study.results.facts.recipe,
+        "question": study.question,
+        "command": study.results.facts.command,
+        "design": list(study.design),
+        "found": findings(study),
+        "not_found": not_found(study),
+        "contrasts": [
+            {
+                "key": item.key,
+                "a": item.a,
+                "b": item.b,
+                "of": item.of,
+                "a_mean": item.left,
+                "b_mean": item.right,
+                "difference": item.mean,
+                "low": item.interval.low,
+                "high": item.interval.high,
+                "unit": item.interval.unit,
+                "values": list(item.values),
+                "runs": [[pair.base, pair.seed] for pair in item.pairs],
+                "p": item.p,
+                "p_holm": item.adjusted,
+                "p_flip": item.flip,
+                "effect": item.effect,
+                "family": item.family,
+                "said": item.found,
+                "stages": sorted({row.stage for row in item.rows}),
+            }
+            for item in study.contrasts
+        ],
+        "tables": [
+            {"title": t.title, "head": list(t.head), "rows": [[_text(cell) for cell in row] for row in t.body]}
+            for t in study.tables
+        ],
+        "more": dict(study.plain),
+        "published": [
+            {
+                "table": row.title,
+                "row": row.name,
+                "task": row.task,
+                "language": row.language,
+                "value": row.value,
+                "difference": row.delta,
+                "mark": row.mark,
+                "split": row.split,
+                "layer": row.layer,
+                "baseline": row.baseline,
+                "source": row.source,
+            }
+            for row in study.published
+        ],
+        "scores": study.results.scores.plain(),
+    }
+
+
+def to_json(study: Study) -> str:
+    return json.dumps(plain(study), indent=1, ensure_ascii=False) + "\n"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _text(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Number) else cell
+
+
+def _table(table: Table) -> str:
+    return markdown.table(table.head, [[_text(cell) for cell in row] for row in table.body], table.left)
+
+
+def _published(study: Study) -> str:
+    rows = [
+        [
+            row.title,
+            row.name,
+            row.task,
+            row.language or "mean",
+            (signed if row.delta else number)(row.value),
+            metric_name(row.metric),
+            row.label,
+            row.split,
+            str(row.layer) if row.layer is not None else NONE,
+            row.baseline,
+        ]
+        for row in study.published
+    ]
+    head = ["Table", "Row", "Task", "Language", "Value", "Metric", "Mark", "Split", "Layer", "Baseline"]
+    return markdown.table(head, rows, 4)
+
+
+def _sources(study: Study) -> str:
+    facts = study.results.facts
+    rows = []
+    for task in study.results.scores.unique("task"):
+        for arm in study.results.scores.where(task=task).unique("arm"):
+            rows.append([origin(study.results.scores.where(task=task, arm=arm).rows, facts, most=99)])
+    return "\n".join(f"- {row[0]}" for row in rows)

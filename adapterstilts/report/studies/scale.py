@@ -1,0 +1,110 @@
+"""scale: does a larger base gain more from an intermediate task?"""
+
+from __future__ import annotations
+
+from adapterstilts.report.figures import points
+from adapterstilts.report.results import Target
+from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
+from adapterstilts.report.words import NONE, number, plural, signed, span
+from adapterstilts.study.contrast import Contrast, contrast, judged
+from adapterstilts.study.intervals import t_interval
+from adapterstilts.study.measures import Measure, mean, minus
+from adapterstilts.study.published import beside
+from adapterstilts.study.regression import Slope, by_size
+from adapterstilts.study.scores import Scores
+
+QUESTION = (
+    "Does the gain of intermediate training on a multiple-choice target grow or shrink with the size of the base?"
+)
+
+
+def make(material: Material) -> Study:
+    """Roles: ``without``, ``with`` (arms), ``parameters`` (base -> number, counted from the checkpoints)."""
+    without, having = material.role("without"), material.role("with")
+    sizes = {base: float(n) for base, n in material.roles.get("parameters", {}).items() if n}
+    facts = material.results.facts
+    contrasts: list[Contrast | None] = []
+    tables: list[Table] = []
+    drawn: list[tuple[str, str, Measure]] = []
+    found: list[str] = []
+    missed: list[str] = []
+    for target in [t for t in material.targets(without) if material.has(t, having)]:
+        scores = material.scores(target)
+        for languages, over in ((target.zero_shot, "zero-shot"), ((facts.english,), "in English")):
+            a, b = mean(scores, having, languages), mean(scores, without, languages)
+            for base in material.results.bases:
+                of = f"{over} on {facts.name(target.task)}, base {facts.name(base)}"
+                contrasts.append(
+                    contrast(f"{target.task}/{over}/{base}", having, without, of, _of(a, base), _of(b, base))
+                )
+            gain = minus(a, b, over)
+            slope = by_size(gain, sizes) if gain else None
+            (found if slope and slope.p < 0.05 else missed).append(
+                _interaction(slope, over, facts.name(target.task), sizes)
+            )
+            if gain and over == "zero-shot":
+                tables.append(_table(target, scores, gain, material, without, having, sizes))
+                drawn.append((target.task, facts.name(target.task), gain))
+    counted = "; ".join(f"{base} {int(n):,}" for base, n in sizes.items()) or "unknown"
+    return Study(
+        "scale",
+        QUESTION,
+        (arms_told(material, [without, having]), budget(material, [without, having]), runs_told(material),
+         f"Parameters of the bases: {counted}."),
+        tuple(judged(contrasts)),
+        material.results,
+        tuple(tables),
+        lambda: (
+            points(f"scale-{task}", f"Gain by size: {name}", "parameters of the base", "gain in points", gain, sizes)
+            for task, name, gain in drawn
+        ),
+        tuple(found),
+        tuple(missed),
+        ("Gain by size: a line through the bases' mean gains over the logarithm of their size; the base is the unit.",),
+        tuple(beside(["xcopa"])),
+    )  # fmt: skip
+
+
+def _of(measure: Measure | None, base: str) -> Measure | None:
+    if measure is None:
+        return None
+    values = {pair: value for pair, value in measure.values.items() if pair.base == base}
+    return Measure(measure.name, values, tuple(r for r in measure.rows if r.base == base)) if values else None
+
+
+def _interaction(slope: Slope | None, over: str, task: str, sizes: dict[str, float]) -> str:
+    if slope is None:
+        return f"Gain by size, {over} on {task}: fewer than three bases of known size, so no interaction can be tested."
+    ends = f"{signed(slope.value)} points for each doubling (95 % interval {span(slope.interval, sign=True)}"
+    text = f"Gain by size, {over} on {task}: {ends}, p = {number(slope.p, 3)}, {plural(slope.clusters, 'base')})"
+    return f"{text}." if slope.p < 0.05 else f"{text}: no interaction found."
+
+
+def _table(
+    target: Target,
+    scores: Scores,
+    gain: Measure,
+    material: Material,
+    without: str,
+    having: str,
+    sizes: dict[str, float],
+) -> Table:
+    body = []
+    for base in material.results.bases:
+        mine = [value for pair, value in gain.values.items() if pair.base == base]
+        if not mine:
+            continue
+        rows = tuple(row for row in gain.rows if row.base == base)
+        before, after = (mean(scores.where(base=base), arm, target.zero_shot) for arm in (without, having))
+        body.append(
+            (
+                material.name(base),
+                f"{int(sizes[base]):,}" if base in sizes else NONE,
+                Number(number(before.mean), before.rows) if before else NONE,
+                Number(number(after.mean), after.rows) if after else NONE,
+                Number(signed(sum(mine) / len(mine)), rows),
+                span(t_interval(mine), sign=True) or NONE,
+            )
+        )
+    head = ("Base", "parameters", "without", "with", "gain", "95 % over seeds")
+    return Table(f"{material.name(target.task)}, zero-shot, by base", head, tuple(body))
