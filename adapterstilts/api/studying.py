@@ -71,7 +71,7 @@ def plan_transfer(
     store: PathLike | Store | None = None,
     task_files: Iterable[PathLike] | TaskRegistry = (),
 ) -> Planned:
-    """The transfer matrix of these tasks; settings and sizes are those of the suite's recipe, whose tasks are the default.
+    """The transfer matrix of these tasks; settings, sizes and default tasks are those of the suite's recipe.
 
     Each intermediate module is trained once a base and seed; every target goes on from it.
 

@@ -18,11 +18,11 @@ from adapterstilts.study.tests import holm, sign_flip
 class Comparison:
     """Arm ``a`` minus arm ``b`` on one task, in one language or over several, in points.
 
-    ``gain`` pairs them by base and seed (t interval, exact sign flips, d_z). With per-example scores also: ``examples``,
-    a paired bootstrap over test examples with these runs fixed; ``randomised``, the p-value of the approximate
-    randomisation test that swaps the two arms' answers example by example (Noreen 1989; Yeh 2000); ``nested``, with
-    seeds, languages and examples all random. ``languages``: a paired bootstrap over languages. ``adjusted`` is Holm's
-    correction of ``gain.p`` over the languages, ``randomised_adjusted`` that of ``randomised``.
+    ``gain`` pairs them by base and seed (t interval, exact sign flips, d_z). With per-example scores also:
+    ``examples``, a paired bootstrap over test examples with these runs fixed; ``randomised``, the p-value of the
+    approximate randomisation test that swaps the two arms' answers example by example (Noreen 1989; Yeh 2000);
+    ``nested``, with seeds, languages and examples all random. ``languages``: a paired bootstrap over languages.
+    ``adjusted`` is Holm's correction of ``gain.p`` over the languages, ``randomised_adjusted`` that of ``randomised``.
     """
 
     over: str

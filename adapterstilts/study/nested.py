@@ -17,12 +17,12 @@ Floats = NDArray[np.float64]
 def nested_interval(runs: Sequence[Mapping[str, Mapping[str, float]]], level: float = 0.95) -> Interval | None:
     """Mean with interval and p-value where runs, languages and examples are all random draws.
 
-    ``runs`` as for `resampled_interval`: for each run and language the per-example values by id. Every run sees the same
-    languages and examples, so the levels are crossed: the variance of the grand mean is estimated by the analysis of
-    variance of that table, and Student's t with Satterthwaite's degrees of freedom gives interval and p (the quasi-F of
-    Clark 1973; Baayen, Davidson and Bates 2008 for mixed models of the same design). Examples shared by all languages
-    (parallel test sets) are a level of their own: languages that fail on the same sentences count for less than as many
-    independent ones. None with fewer than two runs, or fewer than two languages and examples.
+    ``runs`` as for `resampled_interval`: for each run and language the per-example values by id. Every run sees the
+    same languages and examples, so the levels are crossed: the analysis of variance of that table estimates the
+    variance of the grand mean, and Student's t with Satterthwaite's degrees of freedom gives interval and p (the
+    quasi-F of Clark 1973). Examples shared by all languages (parallel test sets) are a level of their own: languages
+    that fail on the same sentences count for less than as many independent ones. None with fewer than two runs, or
+    with one language and one example.
     """
     table = _table(runs)
     if table is None or table.shape[0] < 2 or table.size <= table.shape[0]:
@@ -39,7 +39,7 @@ def nested_interval(runs: Sequence[Mapping[str, Mapping[str, float]]], level: fl
 
 
 def _table(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> Floats | None:
-    """(runs, languages, examples) of a parallel test set, else (runs, languages) of means over a language's examples."""
+    """(runs, languages, examples) of a parallel test set, else (runs, languages): means over a language's own."""
     names = [name for name in runs[0] if all(name in run for run in runs)] if runs else []
     ids = [[i for i in runs[0][name] if all(i in run[name] for run in runs)] for name in names]
     if not names or not all(ids):
