@@ -70,3 +70,23 @@ def test_a_recipe_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest
     rows = json.loads((report / "scores.json").read_text())
     assert {"base", "arm", "seed", "task", "language", "split", "metric", "value", "n", "stage"} <= set(rows[0])
     assert "hit" in run(*command, store=tmp_path / "store").stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_valid(path: Path) -> None:
+    """Keys, names, languages and compositions; data and bases need not be there."""
+    from adapterstilts.api.planning import read_recipe
+
+    read = read_recipe(path)
+    assert read.arms and read.targets
+    if path.parent.name == "studies":
+        assert read.name == f"study-{path.stem.replace('.', '-')}"
+        assert path.stem.startswith(f"{read.study['name']}.")
+
+
+def test_recipes_of_an_installed_package_are_all_listed() -> None:
+    import re
+
+    listed = re.findall(r'"(recipes/[^"]*\*\.yaml)"', (ROOT / "pyproject.toml").read_text())
+    found = {path for pattern in listed for path in ROOT.glob(pattern)}
+    assert found == set((ROOT / "recipes").rglob("*.yaml"))
