@@ -31,10 +31,11 @@ def run(
     """Rows of task -> arm -> effect in points (a number, or one a language or base), on three seeds a base."""
     rng = np.random.default_rng(seed)
     rows, stages = [], {}
+    levels = {(base, number): 70 + rng.normal(0, 2) for base in bases for number in (0, 1, 2)}
     for task, arms in effects.items():
         for base in bases:
             for number in (0, 1, 2):
-                level = 70 + rng.normal(0, 2)
+                level = levels[base, number]
                 for arm, effect in arms.items():
                     stage = f"{abs(hash((task, base, number, arm))):064x}"
                     stages[stage] = {"label": f"evaluate {task} {arm}", "updates": 100, "trained": 4096, "seed": number}
