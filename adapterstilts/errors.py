@@ -6,6 +6,8 @@ corruption or lock, 6 missing optional dependency.
 
 from __future__ import annotations
 
+from adapterstilts.redact import redacted
+
 
 class AdapterstiltsError(Exception):
     """An error with one clear message: what and where, why, and the command that fixes it."""
@@ -13,10 +15,11 @@ class AdapterstiltsError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None) -> None:
-        self.what = what
-        self.where = where
-        self.why = why
-        self.fix = fix
+        # What a library said may hold a token that it was given.
+        self.what = redacted(what)
+        self.where = where and redacted(where)
+        self.why = why and redacted(why)
+        self.fix = fix and redacted(fix)
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -32,7 +32,9 @@ FLOORS = {
     "encoder": 1,
     "located": 0,
     "settings": 0,
+    "offline": 0,
     "errors": -1,
+    "redact": -2,
 }
 # A plan is made of stage specs, and a stage is run from its plan entry: the two halves of one floor.
 NEIGHBOURS = {("plan", "stages"), ("stages", "plan")}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adapterstilts.api import environment
 from adapterstilts.api.choosing import Choice, Part, choose
 from adapterstilts.api.leaks import with_leaks
+from adapterstilts.api.outside import pulled, pushing, tracking
 from adapterstilts.api.pages import write_pages
 from adapterstilts.api.places import PathLike
 from adapterstilts.api.planning import Planned, RecipeLike, plan_recipe
@@ -103,6 +104,8 @@ def run(
     keep_going: bool = True,
     choice: Choice | None = None,
     on_event: Callable[[Event], None] | None = None,
+    remote: str | None = None,
+    trackers: Iterable[str] = (),
 ) -> Run:
     """Run what is missing of a recipe: done stages are hits, an interrupted run goes on where it stopped.
 
@@ -113,6 +116,8 @@ def run(
         choice: some stages only.
         on_event: told of every change (see `executors.events`). It must not print to stdout or stderr through `sys`
             while a stage runs in this process: those go to the stage's log.
+        remote: URL of a store elsewhere: what it has is pulled, what is made is pushed.
+        trackers: names of experiment trackers that get the training curves.
 
     Returns:
         How it went; a failed stage does not raise (``Run.raise_for_failure`` does).
@@ -126,5 +131,15 @@ def run(
     runner = runner or Runner()
     runner = runner if jobs is None else replace(runner, jobs=jobs)
     setup = runner.setup(planned.store)
-    result = drive.run(plan, setup, runner.executor, keep_going=keep_going, needs=runner.needs, on_event=on_event)
+    listeners = [on_event] if on_event else []
+    if remote is not None:
+        listeners.append(pushing(planned.store, pulled(plan, planned.store, remote)))
+    if trackers:
+        listeners.append(tracking(plan, planned.store, trackers))
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    result = drive.run(plan, setup, runner.executor, keep_going=keep_going, needs=runner.needs, on_event=tell)
     return Run(planned, result)

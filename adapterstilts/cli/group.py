@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 import click
 
 from adapterstilts.errors import AdapterstiltsError
+from adapterstilts.offline import go_offline
+from adapterstilts.redact import redacted
 
 FORMATS = ("human", "json", "jsonl", "quiet")
 INTERRUPTED = 130
@@ -35,6 +37,11 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
     session = context.ensure_object(Session)
     if value not in (None, (), 0, False):
         setattr(session, str(parameter.name), value)
+
+
+def _offline(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        go_offline()
 
 
 def global_options() -> list[click.Option]:
@@ -60,6 +67,9 @@ def global_options() -> list[click.Option]:
             help="Your own task files: a YAML file or a folder of them; can be repeated.",
         ),
         option("-v", "--verbose", count=True, help="Say more; -vv also shows tracebacks."),
+        click.Option(
+            ["--offline"], is_flag=True, callback=_offline, expose_value=False, help="Refuse every connection."
+        ),
         option("--no-color", is_flag=True, help="No colours (NO_COLOR works, too)."),
     ]
 
@@ -179,7 +189,7 @@ def verbosity(arguments: Sequence[str]) -> int:
 def _told(error: Exception, arguments: Sequence[str]) -> NoReturn:
     """One message for an error; the traceback with -vv only."""
     if verbosity(arguments) > 1:
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(redacted("".join(traceback.format_exception(error))))
     if isinstance(error, AdapterstiltsError):
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -197,6 +207,6 @@ def _told(error: Exception, arguments: Sequence[str]) -> NoReturn:
         why = f"the operating system says so (errno {error.errno})"
         click.echo(f"error: {place}: {error.strerror}\n  why: {why}", err=True)
         sys.exit(3)
-    first = str(error).splitlines()[0] if str(error) else ""
+    first = redacted(str(error).splitlines()[0]) if str(error) else ""
     click.echo(f"error: {type(error).__name__}: {first}\n  why: this is not expected; -vv shows where", err=True)
     sys.exit(1)

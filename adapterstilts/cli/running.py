@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapterstilts.api.outside import TRACKERS
 from adapterstilts.cli.group import Session, interrupted, verb
 from adapterstilts.cli.output import Output, duration
 from adapterstilts.cli.planning import sets, show_plan
@@ -54,6 +55,7 @@ def carried_out(
     jobs: Jobs | None = None,
     runner: Runner | None = None,
     keep_going: bool = True,
+    **outside: Any,
 ) -> Run:
     """Run a plan with progress on stderr; leaves with 130 after an interrupt."""
     from adapterstilts.api.leaks import with_leaks
@@ -63,7 +65,7 @@ def carried_out(
     planned = with_leaks(planned, output.say)
     output.warn(planned.plan.warnings)
     with Watcher(output, len(planned.plan.needed(planned.store))) as watcher:
-        made = run_plan(planned, jobs=jobs, runner=runner, keep_going=keep_going, on_event=watcher)
+        made = run_plan(planned, jobs=jobs, runner=runner, keep_going=keep_going, on_event=watcher, **outside)
     if made.result.interrupted:
         interrupted(sys.argv[1:])
     return made
@@ -119,6 +121,12 @@ options = [
         help="An option of the executor: address=..., partition=..., time=...; repeatable.",
     ),
     click.option(
+        "--remote", metavar="URL", help="A store elsewhere, s3://, gs://, hf://, file://: pulled from and pushed to."
+    ),
+    click.option(
+        "--track", "trackers", multiple=True, type=click.Choice(TRACKERS), help="Log training curves there; repeatable."
+    ),
+    click.option(
         "--report", "out", type=click.Path(path_type=Path), help="Folder of the report.  [default: reports/RECIPE]"
     ),
     click.option("--no-report", is_flag=True, help="Write no report files."),
@@ -159,6 +167,8 @@ def run(
     out: Path | None,
     no_report: bool,
     settings: tuple[str, ...],
+    remote: str | None,
+    trackers: tuple[str, ...],
     **machine: Any,
 ) -> int:
     """Run what is missing of RECIPE (a file, or a name of `ls recipes`), print the results and write the report.
@@ -176,7 +186,7 @@ def run(
     if dry_run:
         show_plan(output, planned)
         return 0
-    made = carried_out(output, planned, runner=runner, keep_going=keep_going)
+    made = carried_out(output, planned, runner=runner, keep_going=keep_going, remote=remote, trackers=trackers)
     folder = out or Path("reports") / planned.recipe.name
     files = made.report(folder) if made.rows and not no_report else {}
     failures(output, made)

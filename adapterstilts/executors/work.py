@@ -14,8 +14,10 @@ from typing import TextIO
 from adapterstilts.errors import AdapterstiltsError, StageFailed, StoreError
 from adapterstilts.executors.crew import Ended
 from adapterstilts.executors.signs import Reporter
+from adapterstilts.offline import stay_offline
 from adapterstilts.plan.graph import Stage
 from adapterstilts.plan.runs import load_stage
+from adapterstilts.redact import redacted
 from adapterstilts.stages.run import KINDS, Progress, run_stage
 from adapterstilts.store import Store
 
@@ -44,6 +46,7 @@ def work(
         where, job: told in its signs of life.
         own_process: this process belongs to stages, so that what libraries print from C goes to the log, too.
     """
+    stay_offline()
     began = time.perf_counter()
     stage: Stage | None = None
     reporter: Reporter | None = None
@@ -96,7 +99,7 @@ def _logged(store: Store, hash: str) -> Iterator[TextIO]:
         try:
             yield log
         except BaseException:
-            traceback.print_exc(file=log)
+            log.write(redacted(traceback.format_exc()))
             raise
 
 

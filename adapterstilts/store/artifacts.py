@@ -150,15 +150,44 @@ class Store:
         Raises:
             StoreError: the disk is full; nothing half-written stays.
         """
+        with self._published(hash, kind) as temporary:
+            yield temporary
+            own = {"schema": SCHEMA, "kind": kind, "hash": hash, "created": round(time.time(), 3)}
+            files = {str(path.relative_to(temporary)): seal(path) for path in files_in(temporary)}
+            write_synced(temporary / MANIFEST, to_json({**own, **manifest, "files": files}, indent=1))
+
+    @contextmanager
+    def adopt(self, hash: str, kind: str) -> Iterator[Path]:
+        """A directory to fill with an artifact that was made elsewhere, manifest included; it is compared with that.
+
+        Raises:
+            StoreError: another artifact, a file that the manifest does not have or describes otherwise.
+        """
+        with self._published(hash, kind) as temporary:
+            yield temporary
+            manifest = _read_manifest(temporary)
+            if manifest.get("hash") != hash or manifest.get("kind") != kind:
+                raise StoreError(f"this is not artifact {hash[:12]}", where=str(temporary), why="its manifest differs")
+            for path in files_in(temporary):
+                name = str(path.relative_to(temporary))
+                why = "the manifest does not have it" if name not in manifest["files"] else None
+                if name != MANIFEST and (why := why or difference(path, manifest["files"][name])):
+                    raise StoreError(
+                        f"`{name}` of artifact {hash[:12]} is refused", why=why, fix="do not trust its store"
+                    )
+                seal(path)
+            if missing := [name for name in manifest["files"] if not (temporary / name).is_file()]:
+                raise StoreError(f"`{missing[0]}` of artifact {hash[:12]} is missing", where=str(temporary))
+
+    @contextmanager
+    def _published(self, hash: str, kind: str) -> Iterator[Path]:
+        """A temporary directory that becomes the artifact, durably, unless the block raises."""
         place = self._place(hash, kind)
         temporary = place.parent / f".tmp-{hash[:16]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         try:
             with full_disk(self.root):
                 temporary.mkdir(parents=True)
                 yield temporary
-                own = {"schema": SCHEMA, "kind": kind, "hash": hash, "created": round(time.time(), 3)}
-                files = {str(path.relative_to(temporary)): seal(path) for path in files_in(temporary)}
-                write_synced(temporary / MANIFEST, to_json({**own, **manifest, "files": files}, indent=1))
                 for folder in {path.parent for path in files_in(temporary)}:
                     sync_directory(folder)
                 self._publish(temporary, place)

@@ -1,0 +1,90 @@
+"""What a run tells the world outside: a store elsewhere gets its artifacts, trackers get its training curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from adapterstilts.errors import MissingDependency
+from adapterstilts.plan.graph import Plan
+from adapterstilts.stages.specs import TrainSpec
+from adapterstilts.store import Store
+
+if TYPE_CHECKING:
+    from adapterstilts.executors.events import Event
+    from adapterstilts.store.remote import Remote
+
+Tell = Callable[["Event"], None]
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+
+
+def pulled(plan: Plan, store: Store, url: str) -> Remote:
+    """The store at a URL, after what it has of the plan, and is missing here, was pulled.
+
+    Raises:
+        StoreError, MissingDependency: it cannot be read, or gives other bytes than its manifests say.
+    """
+    from adapterstilts.store.remote import Remote, pull_hits
+
+    remote = Remote(url)
+    parents = {stage.hash: list(stage.parents.values()) for stage in plan.stages}
+    used = {parent for each in parents.values() for parent in each}
+    wanted = [hash for hash in parents if hash not in used] + [cell.stage for cell in plan.cells]
+    pull_hits(store, remote, wanted, parents)
+    return remote
+
+
+def pushing(store: Store, remote: Remote) -> Tell:
+    """A listener that pushes each artifact when it is done."""
+
+    def tell(event: Event) -> None:
+        if event.kind == "done":
+            remote.push(store, event.stage.hash)
+
+    return tell
+
+
+def tracking(plan: Plan, store: Store, trackers: Iterable[str]) -> Tell:
+    """A listener that logs the curve of each training stage, when it is done, through accelerate's trackers.
+
+    One run of the tracker for each stage, named by its label. The curve is read from metrics.jsonl, which every module
+    has; so nothing of a tracker runs inside a stage, and a resumed stage is logged whole and once.
+
+    Raises:
+        MissingDependency: a tracker's package is absent.
+    """
+    chosen = [_tracker(name) for name in trackers]
+
+    def tell(event: Event) -> None:
+        if event.kind != "done" or not isinstance(event.stage.spec, TrainSpec):
+            return
+        folder = store.path(event.stage.hash)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        for make in chosen:
+            tracker = make(f"{plan.recipe}/{event.stage.label}".replace(" ", "_"), store)
+            tracker.store_init_configuration({"hash": event.stage.hash, "seed": event.stage.spec.seed})
+            for row in rows:
+                tracker.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+            tracker.finish()
+
+    return tell
+
+
+def _tracker(name: str) -> Callable[[str, Store], Any]:
+    from accelerate import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+    from accelerate.utils import imports
+
+    if not getattr(imports, f"is_{name}_available")():
+        raise MissingDependency(f"the tracker `{name}` is not installed", fix=f"pip install {name}")
+    PartialState()  # the trackers ask which process they are in
+    kind = LOGGER_TYPE_TO_CLASS[name]
+
+    def make(run: str, store: Store) -> Any:
+        place = {"logging_dir": str(store.root / "tracking")} if kind.requires_logging_directory else {}
+        tracker = kind(run, **place)
+        tracker.start()
+        return tracker
+
+    return make
