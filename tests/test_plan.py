@@ -16,6 +16,7 @@ from adapterstilts.recipe import Recipe, from_plain
 from adapterstilts.stages.specs import EvaluateSpec, MergeSpec, RetrieveSpec, TrainSpec
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
+from tests.conftest import unit
 from tests.small_tasks import own_data, small_base, small_registry
 
 RECIPE: dict[str, Any] = {
@@ -320,12 +321,12 @@ def test_a_thousand_stages_are_planned_within_a_second_without_torch(
     recipe = from_plain(
         {**plain, "seeds": list(range(8)), "modules": modules, "arms": arms, "retrieve": [], "evaluate": []}
     )
-    start = time.perf_counter()
+    start = time.process_time()
     plan = make_plan(recipe, tasks, store)
     states(plan, store)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert len(plan.stages) > 1400
-    assert seconds < len(plan.stages) / 1000
+    assert seconds < 15 * unit()
     code = "import sys, adapterstilts.plan, adapterstilts.executors.local; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -91,6 +91,7 @@ def test_a_killed_writer_leaves_no_artifact_and_its_rest_is_collected(store: Sto
 LOCKED = """
 import sys, time
 from adapterstilts.store import Store
+from tests.conftest import unit
 with Store(sys.argv[1]).lock(sys.argv[2]):
     print("held", flush=True)
     time.sleep(60)
@@ -204,7 +205,7 @@ def test_missing_artifacts_and_sizes(store: Store) -> None:
 
 
 def test_one_artifact_costs_little(store: Store) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for number in range(20):
         write(store, f"{number:064d}")
-    assert (time.perf_counter() - start) / 20 < 0.02
+    assert time.process_time() - start < 2 * unit()

@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 from tests.cli.conftest import Program
+from tests.conftest import unit
 
 ROW = {"base", "arm", "seed", "task", "language", "split", "metric", "value", "n", "stage"}
 
 
 def test_second_run_finds_all_hits(done: Program) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     plain = done.json("run", done.recipe, "--report", done.folder / "out")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 40 * unit()
     assert plain["ok"] and plain["exit_code"] == 0 and plain["failed"] == [] and plain["schema_version"] == 1
     assert set(plain["stages"]) == {"hit"}
     assert set(plain["report"]) == {"html", "md", "csv", "json"}
@@ -167,11 +168,11 @@ def test_interrupt_keeps_what_is_done_and_says_how_to_go_on(fresh: Program) -> N
         "long",
     )
     process = fresh.start(*arguments)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list((fresh.store / "work").glob("*/*")) and time.monotonic() < deadline:
         time.sleep(0.1)  # until the first checkpoint is there
     os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
     assert out == "" and "Traceback" not in err
     assert "adapterstilts train t-nli --base lab/s0 --steps 100000 --set checkpoints=5000 --name long" in err

@@ -184,7 +184,7 @@ def test_python_mirrors_the_verbs(flow: Program) -> None:
     made = adapterstilts.train("t-nli", name="a", base="lab/s0", method="lora", settings=settings, **where)
     assert made.hash == flow.json("show", "a")["manifest"]["hash"] and made.facts["steps"] == 3
     stacked = adapterstilts.stack("a", train="t-xqa", name="a+t-xqa", settings=settings, **where)
-    assert stacked.run.result.seconds < 5  # hits
+    assert not stacked.run.result.having("done")  # all hits
     rows = adapterstilts.evaluate("a+t-xqa", "t-xqa", limit=10, **where)
     assert rows == flow.json("evaluate", "a+t-xqa", "t-xqa", "--limit", "10")
     merged = adapterstilts.merge(["a", "b"], name="sum", **where)

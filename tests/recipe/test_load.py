@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from adapterstilts.errors import AdapterstiltsError, DataError, RecipeError
 from adapterstilts.modules.composition import parse
 from adapterstilts.recipe import InvalidRecipe, Recipe, from_plain, load
+from tests.conftest import unit
 
 
 def write(path: Path, text: str) -> Path:
@@ -84,9 +85,9 @@ def test_a_whole_recipe(tmp_path: Path) -> None:
 def test_loading_is_quick_and_free_of_torch(tmp_path: Path) -> None:
     path = write(tmp_path / "r.yaml", WHOLE)
     load(path)
-    start = time.perf_counter()
+    start = time.process_time()
     load(path)
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < unit()
     code = f"import sys; from adapterstilts.recipe import load; load({str(path)!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -13,6 +13,7 @@ import yaml
 from adapterstilts.errors import AdapterstiltsError, DataError, RecipeError
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import split_task, task_hash
+from tests.conftest import unit
 
 REGISTRY = TaskRegistry()
 XTREME = {
@@ -87,14 +88,15 @@ def test_published_sizes() -> None:
 
 def test_all_specs_load_fast() -> None:
     TaskRegistry().get("mnli")  # imports and compiled validators are not the point
-    start = time.perf_counter()
+    start = time.process_time()
     registry = TaskRegistry()
     assert len(registry.names()) > 50
-    named = time.perf_counter() - start
+    named = time.process_time() - start
     for name in registry.names():
         registry.get(name)
-    assert named < 0.02
-    assert time.perf_counter() - start < 0.45  # 0.04 s on an idle core
+    read = time.process_time() - start
+    assert named < unit() / 4
+    assert read < 6 * unit()
 
 
 @pytest.mark.parametrize(
