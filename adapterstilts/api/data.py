@@ -26,7 +26,8 @@ Tasks = Iterable[PathLike] | TaskRegistry
 Entry = dict[str, Any]
 
 
-def _root(data: Root) -> DataRoot:
+def root_of(data: Root) -> DataRoot:
+    """Where data sets are looked for."""
     return DataRoot.of(Path(data) if isinstance(data, os.PathLike) else data)
 
 
@@ -47,7 +48,7 @@ def check(
     from adapterstilts.data.checks import examine
 
     registry = open_tasks(task_files)
-    root = _root(data)
+    root = root_of(data)
     for task, language, split in chosen(names, registry, languages):
         found = examine(registry.get(task), language, split, root, registry)
         yield {
@@ -80,7 +81,7 @@ def stats(
     from adapterstilts.stages.prepare import base_directory
 
     registry = open_tasks(task_files)
-    root = _root(data)
+    root = root_of(data)
     tokenizer = Tokenizer.from_directory(base_directory(base))
     for task, language, split in chosen(names, registry, languages):
         resolved = resolve(registry.get(task), language, split, root, registry)
@@ -115,7 +116,7 @@ def leaks(
         plan = plan_recipe(recipes[0], store=opened, task_files=registry).plan
         trains, tests = leaking.plan_items(plan, everything=True)
     else:
-        trains, tests = _items(chosen(names, registry, languages), _root(data), registry, opened)
+        trains, tests = _items(chosen(names, registry, languages), root_of(data), registry, opened)
     if not trains or not tests:
         lacking = "train" if not trains else "dev or test"
         raise DataError(f"nothing to compare: no {lacking} data here", why=f"of {', '.join(names)}", fix="--data DIR")

@@ -23,15 +23,33 @@ MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("err
         "adapterstilts doctor",
         "adapterstilts doctor --base ../base --format json",
         "adapterstilts doctor --quick",
+        "adapterstilts doctor precision --base lab/s0 --task lab-nli",
     ],
 )
+@click.argument("what", required=False, type=click.Choice(["precision"]))
 @click.option(
     "--base", "bases", multiple=True, default=("lab/s0",), show_default=True, help="Also read this base; repeatable."
 )
 @click.option("--quick", is_flag=True, help="Do not ask torch for devices.")
+@click.option("--task", help="With `precision`: compare on examples of this task.  [default: random rows]")
+@click.option("--examples", type=click.IntRange(1), default=16, show_default=True, help="With `precision`: how many.")
+@click.option("--data", envvar="ADAPTERSTILTS_DATA", metavar="DIR", help="With `precision`: where the task's data are.")
 @click.pass_obj
-def doctor(session: Session, bases: tuple[str, ...], quick: bool) -> int:
-    """Check versions against the tested ranges, threads, memory, devices, bases, and every file of the store."""
+def doctor(
+    session: Session,
+    what: str | None,
+    bases: tuple[str, ...],
+    quick: bool,
+    task: str | None,
+    examples: int,
+    data: str | None,
+) -> int:
+    """Check versions against the tested ranges, threads, memory, devices, bases, and every file of the store.
+
+    `doctor precision` measures how far each base in bf16, int8, nf4 and int8-dynamic is from itself in fp32.
+    """
+    if what == "precision":
+        return _precision(session, bases, task, examples, data)
     from adapterstilts.api.health import doctor as examine
 
     found = examine(store=session.store, bases=bases, devices=not quick)
@@ -44,6 +62,40 @@ def doctor(session: Session, bases: tuple[str, ...], quick: bool) -> int:
 
     Output(session).emit(found, show, [f"{c['state']} {c['name']}" for c in found["checks"] if c["state"] != "ok"])
     return 0 if found["ok"] else 1
+
+
+def _precision(session: Session, bases: tuple[str, ...], task: str | None, examples: int, data: str | None) -> int:
+    from adapterstilts.api.precision import precision
+
+    output = Output(session)
+    rows = []
+    for base in bases:
+        for found in precision(base, task, examples=examples, data=data, task_files=session.task_files):
+            rows.append({"base": base, **found})
+            output.say(f"{base} {found['name']}: {found['state']}")
+    plain = {"schema_version": 1, "task": task, "examples": examples, "rows": rows}
+
+    def number(row: dict[str, Any], key: str, form: str) -> str:
+        return "" if row.get(key) is None else format(row[key], form)
+
+    def show(console: Console) -> None:
+        shown = [
+            (
+                row["base"],
+                row["name"],
+                size(row["bytes"]) if "bytes" in row else "",
+                number(row, "hidden", ".1e"),
+                number(row, "loss", "+.1e"),
+                number(row, "cosine", ".4f"),
+                row["state"] + (f": {row['fix']}" if row.get("fix") else ""),
+            )
+            for row in rows
+        ]
+        table(console, ("base", "precision", "held", "hidden", "loss", "cosine", "state"), shown)
+        console.print("hidden: relative error of the last layer; loss: difference; cosine: of a LoRA's gradients")
+
+    output.emit(plain, show, [row["name"] for row in rows if row["state"].startswith("ok")])
+    return 0
 
 
 @click.group("store", cls=Group)
