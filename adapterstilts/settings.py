@@ -38,8 +38,13 @@ class EngineSettings(Settings):
     first_only: bool = Field(True, description="in the last layer, only <s> where the head reads nothing else")
     embeddings: Literal["device", "cpu"] = Field("device", description="where the word embeddings lie")
     attention: Literal["auto", "grouped", "padded", "varlen"] = Field("auto", description="of unpadded rows")
-    cache: Float = Field(0.0, ge=0, description="GB on disk for what lies below the lowest module; 0: computed anew")
     allocator: Literal["default", "lean"] = Field("default", description="lean: less memory lost to fragmentation")
+
+    @model_validator(mode="after")
+    def _segments_run_unpadded(self) -> EngineSettings:
+        if self.recompute and not self.packed:
+            raise ValueError("recompute needs packed: true; the library's padded forward is run whole")
+        return self
 
 
 class MixSettings(Settings):

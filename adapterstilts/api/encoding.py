@@ -15,6 +15,7 @@ from adapterstilts.api.places import DEFAULT_BASE, PathLike, module_base, open_s
 from adapterstilts.data.hashes import FileHashes
 from adapterstilts.encoder.reference import fingerprint, locate
 from adapterstilts.errors import RecipeError
+from adapterstilts.settings import Precision
 from adapterstilts.store import Store
 from adapterstilts.store.files import write_text
 
@@ -42,9 +43,16 @@ class Encoder:
     base: str
     module: str | None
     store: Store
+    precision: Precision | None = None  # of the base; None: that of the module's training
 
     @classmethod
-    def of(cls, base: str | None, module: str | None, store: PathLike | Store | None) -> Encoder:
+    def of(
+        cls,
+        base: str | None,
+        module: str | None,
+        store: PathLike | Store | None,
+        precision: Precision | None = None,
+    ) -> Encoder:
         """From what a verb was given; without a base it is that of the module, or xlm-roberta-large.
 
         Raises:
@@ -57,7 +65,7 @@ class Encoder:
             if (Path(module) / "module.json").is_file():
                 raise RecipeError("a module directory does not say where its base lies", fix="--base")
             base = module_base(opened, [module])
-        return cls(base or DEFAULT_BASE, module, opened)
+        return cls(base or DEFAULT_BASE, module, opened, precision)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -65,7 +73,8 @@ class Encoder:
         hashes = FileHashes(self.store.fingerprints if self.store.root.is_dir() else None)
         weights, tokenizer = fingerprint(locate(self.base), hashes)
         hashes.save()
-        return {"base": weights, "tokenizer": tokenizer, "module": self._module_digest()}
+        own = {} if self.precision is None else {"precision": self.precision}
+        return {"base": weights, "tokenizer": tokenizer, "module": self._module_digest(), **own}
 
     def _module_digest(self) -> str | None:
         if self.module is None:
@@ -108,9 +117,12 @@ class Encoder:
 
     def load(self) -> LoadedModule:
         """The encoder in memory."""
+        return self._loaded(None)
+
+    def _loaded(self, used: Sequence[NDArray[Any]] | None) -> LoadedModule:
         from adapterstilts.api.module import load
 
-        return load(self.module or "base", base=self.base, store=self.store)
+        return load(self.module or "base", base=self.base, store=self.store, precision=self.precision, used=used)
 
     @property
     def tuned_file(self) -> Path:
@@ -162,13 +174,15 @@ class Encoder:
         say: Say | None,
     ) -> Stored:
         from adapterstilts.data.sentences import tokenised
+        from adapterstilts.data.tokenise import Tokenizer
         from adapterstilts.retrieval.budget import refuse_model, tokens_for
         from adapterstilts.retrieval.stored import embed_stored
+        from adapterstilts.stages.prepare import base_directory
 
         if limit is not None:
             refuse_model(limit, locate(self.base).directory)
-        loaded = self.load()
-        arrays = tokenised(texts, loaded.tokenizer, longest)
+        arrays = tokenised(texts, Tokenizer.from_directory(base_directory(self.base)), longest)
+        loaded = self._loaded([arrays.ids])
         width, inner = int(self.config["hidden_size"]), int(self.config["intermediate_size"])
         tokens = 4096 if limit is None else tokens_for(limit, width, inner, least=int(arrays.lengths().max()))
         return embed_stored(
@@ -190,7 +204,8 @@ class Encoding:
 
     ``layer``: default 14 of 24, scaled to the base's depth; ``tuned`` is what tune-layer recorded; nothing above it is
     computed. ``pooling``: default mean, or as tuned. ``kind``: type of the stored embeddings. ``max_memory``: of the
-    process, such as ``4GB``; None: no limit. ``say`` is told a name and the fraction done.
+    process, such as ``4GB``; None: no limit. ``base_precision``: default that in which the module was
+    trained. ``say`` is told a name and the fraction done.
     """
 
     base: str | None = None
@@ -200,12 +215,13 @@ class Encoding:
     kind: Kind = "fp16"
     max_length: int = 512
     max_memory: str | int | None = "4GB"
+    base_precision: Precision | None = None
     store: PathLike | Store | None = None
     say: Say | None = None
 
     @cached_property
     def encoder(self) -> Encoder:
-        return Encoder.of(self.base, self.module, self.store)
+        return Encoder.of(self.base, self.module, self.store, self.base_precision)
 
     @cached_property
     def read(self) -> tuple[int, Pooling]:

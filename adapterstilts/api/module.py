@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adapterstilts.api import environment
 from adapterstilts.api.places import PathLike, module_base, open_store
 from adapterstilts.errors import RecipeError
+from adapterstilts.settings import Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,8 +73,19 @@ class LoadedModule:
         return found
 
 
-def load(module: str, *, base: str | None = None, store: PathLike | Store | None = None) -> LoadedModule:
+def load(
+    module: str,
+    *,
+    base: str | None = None,
+    store: PathLike | Store | None = None,
+    precision: Precision | None = None,
+    used: Sequence[NDArray[Any]] | None = None,
+) -> LoadedModule:
     """A module by name or hash (or its directory), on its base; ``load("base", base=...)`` is the bare base.
+
+    Args:
+        precision: of the base; default that in which the module was trained, fp32 for the bare base.
+        used: all subwords that will be looked up; only their embeddings are held.
 
     Raises:
         StoreError: no such module, one of another base, or outputs that differ from those it was stored with.
@@ -90,7 +102,7 @@ def load(module: str, *, base: str | None = None, store: PathLike | Store | None
     if module == "base":
         if base is None:
             raise RecipeError("which base?", fix='load("base", base="lab/s0")')
-        bare = load_base(base)
+        bare = load_base(base, precision or "fp32", used=used)
         return LoadedModule("base", None, "base", (), Adapted(bare, {}, None), Tokenizer.from_directory(bare.directory))
     directory = Path(module)
     if (directory / "module.json").is_file():
@@ -103,7 +115,7 @@ def load(module: str, *, base: str | None = None, store: PathLike | Store | None
         directory = opened.path(hash)
         fingerprint = _fingerprint(ref, opened)
     read = read_module(directory, base=fingerprint)
-    loaded = load_base(ref, read.precision)
+    loaded = load_base(ref, precision or read.precision, used=used)
     adapted = load_adapted(loaded, read)
     tokenizer = Tokenizer.from_directory(loaded.directory)
     return LoadedModule(module, directory, format_tree(read.tree), tuple(read.heads), adapted, tokenizer)

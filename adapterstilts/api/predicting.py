@@ -12,6 +12,7 @@ from adapterstilts.api import environment
 from adapterstilts.api.places import PathLike, module_base, open_store, open_tasks
 from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.recipe.problems import nearest
+from adapterstilts.settings import Precision
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 
@@ -53,6 +54,7 @@ def predict(
     *,
     module_per_row: bool = False,
     chunk: int = CHUNK,
+    precision: Precision | None = None,
     store: PathLike | Store | None = None,
     task_files: Iterable[PathLike] | TaskRegistry = (),
 ) -> Iterator[dict[str, Any]]:
@@ -63,6 +65,7 @@ def predict(
         module_per_row: a row may name another module of the same base as ``module``; all are held over one base, and
             the rows of a chunk are run module by module.
         chunk: rows held at a time.
+        precision: of the base; default that in which the module was trained.
 
     Raises:
         RecipeError: a task of another format, or one that a module has no head for. StoreError: no such module.
@@ -71,7 +74,7 @@ def predict(
     spec = open_tasks(task_files).get(task)
     if spec.format not in FORMATS:
         raise RecipeError(f"`{task}` is {spec.format}", why=f"answers are given for {', '.join(FORMATS)}")
-    pool = _Pool(module, spec, open_store(store))
+    pool = _Pool(module, spec, open_store(store), precision)
     numbered = ((f"row {n}", row) if isinstance(row, Mapping) else row for n, row in enumerate(rows, start=1))
     return _answers(pool, numbered, module_per_row, chunk)
 
@@ -91,11 +94,11 @@ def _answers(pool: _Pool, rows: Iterator[Any], module_per_row: bool, chunk: int)
 class _Pool:
     """Modules over one base; activating another one moves no weights."""
 
-    def __init__(self, first: str, task: TaskSpec, store: Store) -> None:
+    def __init__(self, first: str, task: TaskSpec, store: Store, precision: Precision | None) -> None:
         environment.prepare()
         from adapterstilts.tasks.formats import get_format
 
-        self.first, self.task, self.store = first, task, store
+        self.first, self.task, self.store, self.precision = first, task, store, precision
         self.format = get_format(task.format)
         self.modules: dict[str, Module] = {}
         self.heads: dict[str, Any] = {}
@@ -115,11 +118,12 @@ class _Pool:
             raise RecipeError(f"unknown module `{name}` in a row", fix=nearest(name, known, "adapterstilts ls modules"))
         read = read_module(self.store.path(self.store.resolve(name)))
         self._check(name, read)
-        base = load_base(str(module_base(self.store, [*self.modules, name])), read.precision)
+        base = load_base(str(module_base(self.store, [*self.modules, name])), self.precision or read.precision)
         self.modules[name] = read
         leaves = {leaf: weights for module in self.modules.values() for leaf, weights in module.weights().items()}
         self.adapted = Adapted(base, leaves, read.bound(), fusion=read.fusion())
-        check_golden(self.adapted, read.directory)
+        if base.precision == read.precision:
+            check_golden(self.adapted, read.directory)
         self.adapted.to(device())
         self.active = name
         self.tokenizer = Tokenizer.from_directory(base.directory)
@@ -136,9 +140,9 @@ class _Pool:
         if self.task.format in ("classification", "tagging") and about["labels"] != list(self.task.labels):
             raise RecipeError(f"the labels of `{self.task.name}` are not those that `{name}` was trained with")
         other = next(iter(self.modules.values()), read)
-        if other.precision != read.precision:
+        if self.precision is None and other.precision != read.precision:
             why = f"`{self.first}` is {other.precision}, and they share a base"
-            raise RecipeError(f"`{name}` was trained in {read.precision}", why=why)
+            raise RecipeError(f"`{name}` was trained in {read.precision}", why=why, fix="choose one: --base-precision")
 
     def answer(self, name: str, rows: list[tuple[str, Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
         """The answers of one module, in order."""

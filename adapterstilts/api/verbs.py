@@ -138,6 +138,7 @@ def evaluate_plain(
     split: str = "test",
     limit: int | None = None,
     base: str | None = None,
+    precision: str | None = None,
     store: Store,
 ) -> dict[str, Any]:
     """The recipe that scores a module as it is; ``base`` is the bare base (masked_lm tasks only)."""
@@ -145,6 +146,7 @@ def evaluate_plain(
     entry: dict[str, Any] = {"tasks": _words(tasks), "modules": [module], "split": split}
     entry |= {"languages": _words(languages)} if languages else {}
     entry |= {"limit": limit} if limit else {}
+    entry |= {"precision": precision} if precision else {}
     plain = _plain(f"evaluate-{module}", used, base, store)
     return plain | {"modules": {name: {"use": name} for name in used}, "evaluate": [entry]}
 
@@ -160,6 +162,7 @@ def retrieve_plain(
     neighbours: int = 4,
     limit: int | None = None,
     base: str | None = None,
+    precision: str | None = None,
     store: Store,
 ) -> dict[str, Any]:
     """The recipe that searches with the bare base and with modules."""
@@ -168,6 +171,7 @@ def retrieve_plain(
     entry |= {"pooling": pooling, "margin": margin, "neighbours": neighbours}
     entry |= {"languages": _words(languages)} if languages else {}
     entry |= {"limit": limit} if limit else {}
+    entry |= {"precision": precision} if precision else {}
     plain = _plain("retrieve-" + "-".join(used or ["base"]), used, base, store)
     return plain | {"modules": {name: {"use": name} for name in used}, "retrieve": [entry]}
 
@@ -303,12 +307,20 @@ def evaluate(
     split: str = "test",
     limit: int | None = None,
     base: str | None = None,
+    precision: str | None = None,
     **where: Any,
 ) -> list[dict[str, Any]]:
     """Score rows of a module on tasks that it has a head for, in all their languages or those named."""
     place = Where(**where)
     plain = evaluate_plain(
-        module, tasks, languages=languages, split=split, limit=limit, base=base, store=place.opened()
+        module,
+        tasks,
+        languages=languages,
+        split=split,
+        limit=limit,
+        base=base,
+        precision=precision,
+        store=place.opened(),
     )
     return place.run(plain).raise_for_failure().rows
 
@@ -324,6 +336,7 @@ def retrieve(
     neighbours: int = 4,
     limit: int | None = None,
     base: str | None = None,
+    precision: str | None = None,
     **where: Any,
 ) -> list[dict[str, Any]]:
     """Score rows of searched tasks with the bare base and with modules, at every layer or those named."""
@@ -338,6 +351,7 @@ def retrieve(
         neighbours=neighbours,
         limit=limit,
         base=base,
+        precision=precision,
         store=place.opened(),
     )
     return place.run(plain).raise_for_failure().rows

@@ -16,6 +16,11 @@ from adapterstilts.cli.output import Output
 
 EVERY = 5.0  # seconds between two lines of progress
 base_option = click.option("--base", help="Only where no module says it: lab/s0, a folder, a Hub name.")
+base_precision_option = click.option(
+    "--base-precision",
+    type=click.Choice(["fp32", "bf16", "int8", "nf4", "int8-dynamic"]),
+    help="Of the frozen base.  [default: that in which the module was trained]",
+)
 file_argument = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -43,6 +48,7 @@ def encoder_options(kind: str) -> Callable[[Any], Any]:
             "--type", "kind", type=click.Choice(["fp16", "fp32"]), default=kind, show_default=True, help="As stored."
         ),
         click.option("--max-length", type=click.IntRange(3), default=512, show_default=True, help="In subwords."),
+        base_precision_option,
         click.option("--max-memory", default="4GB", show_default=True, help="Of the process; refused if impossible."),
     ]
 

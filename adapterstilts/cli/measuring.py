@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapterstilts.cli.bitext import base_precision_option
 from adapterstilts.cli.group import Session, verb
 from adapterstilts.cli.output import Output, table
 from adapterstilts.cli.running import carried_out, failures, jobs_option
@@ -85,6 +86,7 @@ def _mean(cells: dict[str, float]) -> float:
 @limit_option
 @base_option
 @data_option
+@base_precision_option
 @jobs_option
 @click.pass_obj
 def evaluate(
@@ -97,6 +99,7 @@ def evaluate(
     limit: int | None,
     base: str | None,
     data: str | None,
+    base_precision: str | None,
     jobs: Jobs | None,
 ) -> int:
     """Score MODULE on each TASK that it has a head for, in every language that is there.
@@ -110,7 +113,14 @@ def evaluate(
         jobs,
         data,
         lambda store: evaluate_plain(
-            module, list(tasks), languages=_list(languages), split=split, limit=limit, base=base, store=store
+            module,
+            list(tasks),
+            languages=_list(languages),
+            split=split,
+            limit=limit,
+            base=base,
+            precision=base_precision,
+            store=store,
         ),
     )
 
@@ -135,6 +145,7 @@ def evaluate(
 @limit_option
 @base_option
 @data_option
+@base_precision_option
 @jobs_option
 @click.pass_obj
 def retrieve(
@@ -145,6 +156,7 @@ def retrieve(
     languages: str | None,
     layers: str,
     data: str | None,
+    base_precision: str | None,
     jobs: Jobs | None,
     **options: Any,
 ) -> int:
@@ -166,6 +178,12 @@ def retrieve(
         jobs,
         data,
         lambda store: retrieve_plain(
-            list(tasks), modules=list(modules), languages=_list(languages), layers=chosen, store=store, **options
+            list(tasks),
+            modules=list(modules),
+            languages=_list(languages),
+            layers=chosen,
+            precision=base_precision,
+            store=store,
+            **options,
         ),
     )

@@ -12,9 +12,11 @@ from typing import TextIO
 
 import click
 
+from adapterstilts.cli.bitext import base_precision_option
 from adapterstilts.cli.group import Session, verb
 from adapterstilts.cli.output import Output
 from adapterstilts.errors import DataError
+from adapterstilts.settings import Precision
 
 EVERY = 5.0  # seconds between two lines of progress
 
@@ -50,8 +52,17 @@ def _opened(path: Path) -> Iterator[TextIO]:
 )
 @click.option("--module-per-row", is_flag=True, help="A row may name its own `module`; MODULE answers the others.")
 @click.option("--chunk", type=click.IntRange(1), default=256, show_default=True, help="Rows read before answers come.")
+@base_precision_option
 @click.pass_obj
-def predict(session: Session, module: str, task: str, path: Path, module_per_row: bool, chunk: int) -> int:
+def predict(
+    session: Session,
+    module: str,
+    task: str,
+    path: Path,
+    module_per_row: bool,
+    chunk: int,
+    base_precision: Precision | None,
+) -> int:
     """Answer each row of JSONL with MODULE's head for TASK, as it comes: one JSON object a line, in the same order.
 
     \b
@@ -74,6 +85,7 @@ def predict(session: Session, module: str, task: str, path: Path, module_per_row
             read_rows(stream, input_name(path)),
             module_per_row=module_per_row,
             chunk=chunk,
+            precision=base_precision,
             store=session.store,
             task_files=session.task_files,
         )

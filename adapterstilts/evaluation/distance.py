@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from adapterstilts.encoder.base import Base, device, load_base
 from adapterstilts.encoder.batch import Batch
 from adapterstilts.errors import MissingDependency, StageFailed
-from adapterstilts.modules.attach import Adapted, LeafWeights
+from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Leaf
+from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import resolve
 from adapterstilts.settings import MethodSettings, Precision
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterstilts.errors import RecipeError, StoreError
+from adapterstilts.modules.fusion import Product
 from adapterstilts.modules.methods import require_library
 from adapterstilts.settings import MethodSettings
 
@@ -205,6 +206,17 @@ class Sublayer:
         """g(h) - h of one module."""
         found: Tensor = self.adapters[slot](self.reads(slot, state), residual_input=0.0)[0]
         return found
+
+    def product(self, slot: str, state: Tensor) -> Product | None:
+        """g(h) - h before its up-projection; None where more than that follows, or its up-projection is no matrix."""
+        module = self.adapters[slot]
+        plain = type(module).__name__ == "Adapter" and isinstance(module.adapter_up, nn.Linear)
+        dropped = module.training and module.dropout.p > 0
+        learned = isinstance(module.scaling, Tensor) or module.use_gating or module.add_layer_norm_after
+        if not plain or dropped or learned or hasattr(module, "DropPath"):
+            return None
+        inner = module.adapter_down(self.reads(slot, state)) * module.scaling
+        return Product(inner, module.adapter_up.weight, module.adapter_up.bias * module.scaling)
 
     def _norm(self, state: Tensor) -> Tensor:
         normed: Tensor = self.norm(state.to(self.norm.weight.dtype))

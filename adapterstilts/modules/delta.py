@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from adapterstilts.errors import RecipeError, StoreError
+from adapterstilts.modules.fusion import Product
 from adapterstilts.modules.kinds import KINDS, PLAIN, Kind, remember, remembered
 from adapterstilts.modules.methods import SITES
 from adapterstilts.settings import MethodSettings
@@ -135,6 +136,14 @@ class Site:
     def holds(self, slot: str) -> bool:
         """Whether a module sits here."""
         return any(slot in getattr(layer, name, {}) for layer in self.layers for name in layer.adapter_layer_names)
+
+    def product(self, slot: str, x: Tensor) -> Product | None:
+        """What a plain LoRA adds, before its up-projection, or None where it does not sit."""
+        for layer in self.layers:
+            if slot in getattr(layer, "lora_A", {}):
+                inner = layer.lora_A[slot](layer.lora_dropout[slot](x)) * layer.scaling[slot]
+                return Product(inner, layer.lora_B[slot].weight)
+        return None
 
     def delta(self, slot: str, kind: Kind, x: Tensor, base: Tensor) -> Tensor | None:
         """What one module adds, or None where it does not sit."""

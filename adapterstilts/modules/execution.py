@@ -14,6 +14,7 @@ from adapterstilts.encoder.attention import firsts
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.batch import Batch
 from adapterstilts.encoder.packed import PackedAttention
+from adapterstilts.errors import StageFailed
 from adapterstilts.modules import bottleneck
 from adapterstilts.settings import EngineSettings
 
@@ -50,8 +51,15 @@ class Execution:
             yield hidden[0].float()
 
     def encode(self, batch: Batch) -> Tensor:
-        """(T, d) hidden states of the last layer in fp32."""
+        """(T, d) hidden states of the last layer in fp32.
+
+        Raises:
+            StageFailed: segments are to be recomputed, and what is active only runs padded.
+        """
         if not self.packed:
+            if self.engine.recompute and torch.is_grad_enabled():
+                why = "a method adds keys to every sequence, and the library's padded forward is run whole"
+                raise StageFailed("recompute for a module that cannot run unpadded", why=why, fix="engine.recompute: 0")
             return self.encode_padded(batch)
         return self._all(list(self.model.encoder.layer), self._embedded(batch), batch)[0].float()
 

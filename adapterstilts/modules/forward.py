@@ -7,19 +7,18 @@ families differ in one thing: a bottleneck reads what those below it have writte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.bottleneck import Sublayer
 from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, leaves
 from adapterstilts.modules.delta import Site
-from adapterstilts.modules.fusion import Mixture
-from adapterstilts.modules.kinds import KINDS
+from adapterstilts.modules.fusion import Mixture, Output, Product
+from adapterstilts.modules.kinds import KINDS, PLAIN
 from adapterstilts.modules.leaf import Part
 
 Added = Tensor | None  # None: nothing of the tree sits here
@@ -38,7 +37,11 @@ class Place(Protocol):
         """What a module reads above others that have added this."""
         ...
 
-    def mix(self, fusion: Fuse, state: Tensor, outputs: list[Tensor]) -> Tensor:
+    def product(self, name: str, state: Tensor) -> Product | None:
+        """The same as a product that is not computed yet; None where a module is no plain low-rank map here."""
+        ...
+
+    def mix(self, fusion: Fuse, state: Tensor, outputs: Sequence[Output]) -> Tensor:
         """The trained mixture of what the parts of a fusion add."""
         ...
 
@@ -54,11 +57,22 @@ def added(tree: Tree, state: Tensor, place: Place) -> Added:
             total = plus(total, added(child, place.after(state, total), place))
         return total
     assert isinstance(tree, Fuse)  # slots are bound and merges made before a tree is activated
-    parts = [added(child, state, place) for child in tree.children]
+    parts = [_mixed(child, state, place) for child in tree.children]
     reference = next((part for part in parts if part is not None), None)
     if reference is None:
         return None
-    return place.mix(tree, state, [torch.zeros_like(reference) if part is None else part for part in parts])
+    width = len(reference.up) if isinstance(reference, Product) else reference.shape[-1]
+    nothing = Product(state.new_zeros(*state.shape[:-1], 0), state.new_zeros(width, 0))
+    return place.mix(tree, state, [nothing if part is None else part for part in parts])
+
+
+def _mixed(tree: Tree, state: Tensor, place: Place) -> Output | None:
+    """What a part of a fusion adds, as a product where it is one."""
+    product = place.product(tree.name, state) if isinstance(tree, Leaf) else None
+    if product is None:
+        return added(tree, state, place)
+    assert isinstance(tree, Leaf)
+    return product if tree.weight == 1.0 else product.times(tree.weight)
 
 
 def plus(one: Added, two: Added) -> Added:
@@ -85,10 +99,16 @@ class Linear:
                 total = plus(total, self.site.delta(part.slot, KINDS[part.method.name], state, self.base))
         return total
 
+    def product(self, name: str, state: Tensor) -> Product | None:
+        deltas = [part for part in self.parts[name] if part.family == "delta"]
+        if len(deltas) != 1 or deltas[0].method.name not in PLAIN:
+            return None
+        return self.site.product(deltas[0].slot, state)
+
     def after(self, state: Tensor, added: Added) -> Tensor:
         return state
 
-    def mix(self, fusion: Fuse, state: Tensor, outputs: list[Tensor]) -> Tensor:
+    def mix(self, fusion: Fuse, state: Tensor, outputs: Sequence[Output]) -> Tensor:
         return self.mixtures[fusion_key(fusion), self.path].mix(state, outputs)
 
 
@@ -107,10 +127,14 @@ class End:
             total = plus(total, self.sublayer.added(slot, self.after(state, total)))
         return total
 
+    def product(self, name: str, state: Tensor) -> Product | None:
+        slots = self._slots(name)
+        return self.sublayer.product(slots[0], state) if len(slots) == 1 else None
+
     def after(self, state: Tensor, added: Added) -> Tensor:
         return state if added is None else state + added
 
-    def mix(self, fusion: Fuse, state: Tensor, outputs: list[Tensor]) -> Tensor:
+    def mix(self, fusion: Fuse, state: Tensor, outputs: Sequence[Output]) -> Tensor:
         # The mixture reads what the last module that sits here reads, as AdapterFusion does.
         last = [slot for name in leaves(fusion) for slot in self._slots(name)][-1]
         mixture = self.mixtures[fusion_key(fusion), self.path]

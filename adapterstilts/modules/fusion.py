@@ -8,15 +8,42 @@ is AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247), for bottlenecks only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
+@dataclass(frozen=True)
+class Product:
+    """What a low-rank module adds, before its up-projection: ``inner`` up^T + ``shift``.
+
+    A mixture of such outputs is one product of the mixed inner parts: nothing of (modules, T, d) is made or kept.
+    """
+
+    inner: Tensor  # (..., r)
+    up: Tensor  # (d, r)
+    shift: Tensor | None = None  # (d,)
+
+    def times(self, weight: float) -> Product:
+        """The product with a number."""
+        return Product(self.inner * weight, self.up, None if self.shift is None else self.shift * weight)
+
+    def dot(self, other: Tensor) -> Tensor:
+        """(..., d) -> (...,): the inner product with what this stands for."""
+        score = (torch.matmul(other, self.up) * self.inner).sum(-1)
+        return score if self.shift is None else score + torch.matmul(other, self.shift)
+
+
+Output = Tensor | Product
+
+
 class Mixture(nn.Module):
     """alpha over what several modules add."""
 
-    def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+    def mix(self, x: Tensor, outputs: Sequence[Output]) -> Tensor:
         """The weighted sum of the modules' outputs, each (..., d); ``x`` (..., width) decides the weights."""
         raise TypeError("a mixture says how it mixes")
 
@@ -43,7 +70,7 @@ class Gate(Mixture):
             return torch.softmax(self.bias, dim=-1).expand(*x.shape[:-1], -1)
         return torch.softmax(functional.linear(x, self.weight, self.bias), dim=-1)
 
-    def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+    def mix(self, x: Tensor, outputs: Sequence[Output]) -> Tensor:
         return weighted(self(x), outputs)
 
     def unevenness(self) -> float:
@@ -70,15 +97,16 @@ class Attention(Mixture):
             nn.init.zeros_(self.key.bias)
             nn.init.eye_(self.value.weight)
 
-    def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, outputs: Sequence[Output]) -> Tensor:
         """(..., d) and the modules' outputs -> (..., modules), summing to 1."""
         query = self.query(x)
         folded = functional.linear(query, self.key.weight.T)
         # The key's bias adds the same to every score; it keeps its (zero) gradient.
         same = (query * self.key.bias).sum(-1)
-        return torch.softmax(torch.stack([(folded * output).sum(-1) + same for output in outputs], dim=-1), dim=-1)
+        scores = [o.dot(folded) if isinstance(o, Product) else (folded * o).sum(-1) for o in outputs]
+        return torch.softmax(torch.stack([score + same for score in scores], dim=-1), dim=-1)
 
-    def mix(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+    def mix(self, x: Tensor, outputs: Sequence[Output]) -> Tensor:
         mixed: Tensor = self.value(weighted(self(x, outputs), outputs))
         return mixed
 
@@ -97,9 +125,19 @@ def make_mixture(how: str, width: int, count: int) -> Mixture:
     return Attention(width) if how == "attention" else Gate(0 if how == "weights" else width, count)
 
 
-def weighted(alpha: Tensor, outputs: list[Tensor]) -> Tensor:
-    """sum_m alpha[..., m] * outputs[m]."""
-    mixed = outputs[0] * alpha[..., 0:1]
-    for index, output in enumerate(outputs[1:], start=1):
-        mixed = mixed + output * alpha[..., index : index + 1]
+def weighted(alpha: Tensor, outputs: Sequence[Output]) -> Tensor:
+    """sum_m alpha[..., m] * outputs[m]; products among them are mixed before their up-projections, in one."""
+    shares = list(zip(alpha[..., None].unbind(-2), outputs, strict=True))
+    parts = [output * share for share, output in shares if isinstance(output, Tensor)]
+    low = [(share, output) for share, output in shares if isinstance(output, Product)]
+    if low:
+        inner = torch.cat([output.inner * share for share, output in low], dim=-1)
+        parts.append(functional.linear(inner, torch.cat([output.up for _, output in low], dim=-1)))
+        shifted = [(share, output.shift) for share, output in low if output.shift is not None]
+        if shifted:
+            shares_of = torch.cat([share for share, _ in shifted], dim=-1)
+            parts.append(torch.matmul(shares_of, torch.stack([shift for _, shift in shifted])))
+    mixed: Tensor = parts[0]
+    for part in parts[1:]:
+        mixed = mixed + part
     return mixed

@@ -17,6 +17,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.errors import StageFailed, StoreError
+from adapterstilts.stages.memory import use_allocator
 from adapterstilts.stages.ranks import function_of, together
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def run_stage(
             return False
         entry = _entry(stage.kind, kinds)
         function = function_of(entry) if processes == 1 else partial(together, entry, processes)
+        use_allocator(getattr(stage.spec, "engine", None))
         parents = {role: store.path(hash) for role, hash in stage.parents.items()}
         manifest: dict[str, Any] = {
             "label": stage.label,

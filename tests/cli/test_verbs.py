@@ -219,3 +219,12 @@ def test_load_and_encode(flow: Program) -> None:
         module.encode(sentences, layer=9)
     with pytest.raises(adapterstilts.AdapterstiltsError, match="another base"):
         adapterstilts.load("a", base="lab/s1", store=flow.store)
+
+
+def test_doctor_measures_precisions(program: Program) -> None:
+    done = program("doctor", "precision", "--base", "lab/s0", "--examples", "4", "--format", "json")
+    rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
+    assert set(rows) == {"fp32", "bf16", "int8", "nf4", "int8-dynamic"}
+    assert rows["fp32"]["hidden"] == 0 and rows["fp32"]["cosine"] == pytest.approx(1.0)
+    assert 0 < rows["bf16"]["hidden"] < 0.05 and rows["bf16"]["cosine"] > 0.99
+    assert rows["int8-dynamic"]["cosine"] is None and rows["int8"]["bytes"] < rows["bf16"]["bytes"]
