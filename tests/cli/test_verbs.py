@@ -221,8 +221,8 @@ def test_load_and_encode(flow: Program) -> None:
         adapterstilts.load("a", base="lab/s1", store=flow.store)
 
 
-def test_doctor_measures_precisions(program: Program) -> None:
-    done = program("doctor", "precision", "--base", "lab/s0", "--examples", "4", "--format", "json")
+def test_doctor_measures_precisions(fresh: Program) -> None:
+    done = fresh("doctor", "precision", "--base", "lab/s0", "--examples", "4", "--format", "json")
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert set(rows) == {"fp32", "bf16", "int8", "nf4", "int8-dynamic"}
     assert rows["fp32"]["hidden"] == 0 and rows["fp32"]["cosine"] == pytest.approx(1.0)
