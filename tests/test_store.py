@@ -15,6 +15,7 @@ import pytest
 
 from adapterstilts.errors import StoreError
 from adapterstilts.store import Store
+from tests.conftest import unit
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
