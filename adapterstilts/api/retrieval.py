@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adapterstilts.api.encoding import Encoding
 from adapterstilts.api.places import PathLike
 from adapterstilts.api.texts import Texts, key, read_gold, read_texts
-from adapterstilts.errors import DataError, RecipeError
+from adapterstilts.errors import BudgetError, DataError, RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +70,7 @@ def mine(
     margin: Margin = "ratio",
     retrieval: Retrieval = "max",
     duplicates: Duplicates = "expand",
+    centre: bool = False,
     threshold: float | None = None,
     top: int | None = None,
     gold: PathLike | Collection[tuple[str, str]] | None = None,
@@ -84,6 +85,7 @@ def mine(
     keeps them as one pair with all their lines, ``drop`` loses them, as LASER and XTREME do.
 
     Args:
+        centre: search vectors minus the mean of their own file, as the benchmarks report beside the raw ones.
         threshold, top: take pairs that score at least this, and at most so many.
         gold: true pairs (a file of source TAB target, or of score TAB source TAB target); gives the threshold: the
             lowest with ``precision`` percent of the judged pairs right, else that of the best F1.
@@ -112,6 +114,8 @@ def mine(
         texts.append([pairs[row][1] for row in unified.rows])
         sides.append([tuple(map(int, names)) for names in unified.ids])
         vectors.append(encoder.vectors(texts[-1], name))
+    if centre:
+        vectors = _centred(vectors, encoder.limit)
     found, facts = _search(vectors[0], vectors[1], neighbours, how, index, encoder.limit)
     mined = mine(found, margin=margin, retrieval=retrieval)
     made = [
@@ -122,6 +126,7 @@ def mine(
     made.sort(key=lambda pair: -pair.score)
     facts |= encoder.facts
     facts |= {"margin": margin, "neighbours": neighbours, "retrieval": retrieval, "duplicates": duplicates}
+    facts |= {"centred": centre}
     facts |= {"sources": len(texts[0]), "targets": len(texts[1]), "candidates": len(made)}
     if known:
         threshold = _estimated(made, known, precision, facts)
@@ -131,15 +136,23 @@ def mine(
     return MinedPairs(made, facts | {"threshold": threshold, "pairs": len(made)})
 
 
-def nearest(corpus: Texts, queries: Texts, *, k: int = 1, index: str | None = None, **encoding: Any) -> Hits:
-    """The k corpus sentences nearest to each query by cosine. Every line counts, also an empty one."""
+def nearest(
+    corpus: Texts, queries: Texts, *, k: int = 1, index: str | None = None, centre: bool = False, **encoding: Any
+) -> Hits:
+    """The k corpus sentences nearest to each query by cosine. Every line counts, also an empty one.
+
+    Args:
+        centre: search vectors minus the mean of their own file.
+    """
     from adapterstilts.retrieval.search import nearest
 
     encoder = Encoding(**encoding)
     y = encoder.vectors(*read_texts(corpus))
     x = encoder.vectors(*read_texts(queries))
+    if centre:
+        x, y = _centred([x, y], encoder.limit)
     blocks = _blocks(encoder.limit, x, len(x), len(y), k)
-    facts: dict[str, Any] = {"how": index or "faiss", "k": min(k, len(y)), **encoder.facts}
+    facts: dict[str, Any] = {"how": index or "faiss", "k": min(k, len(y)), "centred": centre, **encoder.facts}
     if index is None:
         return Hits(*nearest(x, y, k, blocks=blocks), {**facts, "search_recall": 1.0})
     from adapterstilts.retrieval.approximate import nearest_approximate
@@ -164,6 +177,25 @@ def nearest_stream(
         x = loaded.encode(chunk, layer=layer, pooling=pooling, max_length=encoder.max_length)
         for query, similarities, places in zip(chunk, *nearest(x, y, k, blocks=blocks), strict=True):
             yield query, [(float(s), texts[j]) for s, j in zip(similarities, places.tolist(), strict=True)]
+
+
+def _centred(vectors: list[Any], limit: int | None) -> list[Any]:
+    """Each side minus its own mean, in memory.
+
+    Raises:
+        BudgetError: both sides in fp32 leave no room for the search.
+    """
+    from adapterstilts.retrieval.budget import resident, size
+    from adapterstilts.retrieval.neighbours import center
+
+    taken = sum(4 * side.size for side in vectors)
+    if limit is not None and resident() + taken > limit:
+        raise BudgetError(
+            f"centred vectors take {size(taken)}",
+            why=f"the process holds {size(resident())} of {size(limit)}, and they are kept in memory",
+            fix="a larger --max-memory, or raw vectors",
+        )
+    return [center(side) for side in vectors]
 
 
 def _search(x: Any, y: Any, k: int, how: How, index: str | None, limit: int | None) -> tuple[Any, dict[str, Any]]:

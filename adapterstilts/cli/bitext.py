@@ -22,6 +22,7 @@ base_precision_option = click.option(
     help="Of the frozen base.  [default: that in which the module was trained]",
 )
 file_argument = click.Path(dir_okay=False, path_type=Path)
+centre_option = click.option("--centre", is_flag=True, help="Subtract from each vector the mean of its file.")
 
 
 def _layer(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
@@ -100,6 +101,7 @@ def encoder_options(kind: str) -> Callable[[Any], Any]:
     help="Of searching; all exact, auto takes the fastest.",
 )
 @click.option("--index", metavar="FACTORY", help='Approximate: a FAISS factory string, "IVF256,Flat;nprobe=16".')
+@centre_option
 @click.option("--numbers", is_flag=True, help="Line numbers (from 1) instead of sentences.")
 @encoder_options("fp16")
 @click.pass_obj
@@ -133,11 +135,21 @@ def mine(session: Session, /, source: Path, target: Path, out: Path, numbers: bo
 @click.option("-k", "k", type=click.IntRange(1), default=1, show_default=True, help="Neighbours of each query.")
 @click.option("--out", default="-", type=file_argument, help="cosine TAB query TAB neighbour.  [default: stdout]")
 @click.option("--index", metavar="FACTORY", help='Approximate: a FAISS factory string, "IVF256,Flat;nprobe=16".')
+@centre_option
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Of stdin, searched together.")
 @encoder_options("fp16")
 @click.pass_obj
 def nearest(
-    session: Session, /, corpus: Path, queries: Path, k: int, out: Path, index: str | None, batch: int, **options: Any
+    session: Session,
+    /,
+    corpus: Path,
+    queries: Path,
+    k: int,
+    out: Path,
+    index: str | None,
+    centre: bool,
+    batch: int,
+    **options: Any,
 ) -> None:
     """Find the lines of CORPUS nearest to each query, nearest first."""
     output = Output(session)
@@ -145,6 +157,8 @@ def nearest(
     if str(queries) == "-":
         if index is not None:
             raise click.UsageError("--index needs the queries as a file: its recall is measured on a sample of them")
+        if centre:
+            raise click.UsageError("--centre needs the queries as a file: their mean is taken over all of them")
         from adapterstilts.api.retrieval import nearest_stream
 
         found = nearest_stream(corpus, sys.stdin, k=k, batch=batch, **options)
@@ -154,7 +168,7 @@ def nearest(
     from adapterstilts.api.retrieval import nearest
     from adapterstilts.api.texts import read_texts
 
-    hits = nearest(corpus, queries, k=k, index=index, **options)
+    hits = nearest(corpus, queries, k=k, index=index, centre=centre, **options)
     texts, asked = read_texts(corpus)[0], read_texts(queries)[0]
     lines = (
         f"{s:.6f}\t{_cell(query)}\t{_cell(texts[j])}"

@@ -61,11 +61,23 @@ def show_rows(console: Console, rows: list[dict[str, Any]]) -> None:
             [*key, *(f"{cells[code]:.1f}" if code in cells else None for code in languages), f"{_mean(cells):.1f}"]
             for key, cells in lines.items()
         ]
+        marked = published_layers({row["layer"] for row in group if row.get("layer") is not None})
         counts = sorted({row["n"] for row in group if row.get("n") is not None})
         examples = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else "".join(map(str, counts))
+        for line, key in zip(body, lines, strict=True):
+            if "layer" in extras and key[-1] in marked:
+                line[2 + extras.index("layer")] = f"{key[-1]}*"
         columns = ("module", "metric", *extras, *languages, "mean")
         title = f"{task}, {split}, in percent" + (f" ({examples} examples a language)" if counts else "")
         table(console, columns, body, title=title, right=" ".join((*languages, "layer", "mean")))
+        if marked:
+            console.print("* layers behind published figures, 10, 14 and 20 of 24, scaled to this depth")
+
+
+def published_layers(shown: set[int]) -> set[int]:
+    """Of a whole encoder's layers those behind published figures (10, 14, 20 of 24), scaled to its depth."""
+    depth = max(shown, default=0)
+    return {round(k * depth / 24) for k in (10, 14, 20)} if depth and shown == set(range(depth + 1)) else set()
 
 
 def _mean(cells: dict[str, float]) -> float:

@@ -57,6 +57,7 @@ class Facts:
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, str] = field(default_factory=dict)
     layers: Mapping[str, int] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     command: str = ""
 
     def name(self, key: str) -> str:
@@ -111,6 +112,7 @@ _KEYS = (
     "notes",
     "metrics",
     "layers",
+    "curves",
     "command",
 )
 
@@ -124,7 +126,8 @@ def read(facts: Mapping[str, Any] | Facts) -> Facts:
     peak_memory in bytes, seed, split, converged, parents,
     updates, trained}}; ``versions``; ``stand_ins``, ``warnings`` [text];
     ``notes`` [text] for "How it was measured" (say here how models were selected);
-    ``metrics`` {task: the metric that speaks for it}; ``layers`` {retrieval task: layer of the tables}; ``command``.
+    ``metrics`` {task: the metric that speaks for it}; ``layers`` {retrieval task: layer of the tables};
+    ``curves`` {retrieval task: {module: {language: {thresholds, f1, threshold}}}}, thresholds falling; ``command``.
     """
     if isinstance(facts, Facts):
         return facts
@@ -163,5 +166,6 @@ def read(facts: Mapping[str, Any] | Facts) -> Facts:
         notes=tuple(facts.get("notes") or ()),
         metrics=facts.get("metrics") or {},
         layers=facts.get("layers") or {},
+        curves=facts.get("curves") or {},
         command=facts.get("command") or "",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from adapterstilts.report import words
 from adapterstilts.report.facts import Facts
-from adapterstilts.report.figures import Figure, forest, heat, layers, scatter
+from adapterstilts.report.figures import Figure, forest, heat, layers, scatter, thresholds
 from adapterstilts.report.results import Results, Target
 from adapterstilts.report.sentences import Sentence, cautions, headline, method_notes, sentences
 from adapterstilts.report.theme import variables
@@ -108,6 +108,7 @@ def draw(results: Results) -> dict[tuple[str, ...], Figure]:
     for item in results.retrievals:
         for variant in item.variants:
             found["layers", item.task, variant] = layers(item, variant, facts)
+        found["thresholds", item.task] = thresholds(item, facts)
     return {key: figure for key, figure in found.items() if figure is not None}
 
 

@@ -179,9 +179,7 @@ def _retrieval(item: Retrieval, facts: Facts) -> list[Sentence]:
     out = []
     name = f"**{facts.name(item.modules[0])}**"
     if base:
-        text = (
-            f"At {item.depth}, {name} reaches {listed(base)} ({metric_name(item.metric)}, mean over languages)."
-        )
+        text = f"At {item.depth}, {name} reaches {listed(base)} ({metric_name(item.metric)}, mean over languages)."
         out.append(Sentence(topic, text))
     for module in item.modules:
         told = [(v, item.gains[module, v]) for v in item.variants if (module, v) in item.gains]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,8 +61,21 @@ def report_facts(
             for task in entry.tasks
             if entry.layers != "all" and len(entry.layers) == 1
         },
+        "curves": _curves(plan, store),
         "command": command,
     }
+
+
+def _curves(plan: Plan, store: Store) -> dict[str, dict[str, dict[str, Any]]]:
+    """Task -> module -> language -> the dev curve of mining over its threshold, of the first base and seed."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for cell in plan.cells:
+        if cell.kind == "retrieve" and store.has(cell.stage):
+            files = sorted(store.path(cell.stage).glob("curve.*.json"))
+            curves = {path.name.split(".")[1]: json.loads(path.read_text(encoding="utf-8")) for path in files}
+            if curves:
+                found.setdefault(cell.task, {}).setdefault(cell.arm, curves)
+    return found
 
 
 def _spec(tasks: TaskRegistry, recipe: Recipe, name: str) -> TaskSpec | None:

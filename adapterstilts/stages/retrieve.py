@@ -27,6 +27,7 @@ from adapterstilts.retrieval.scoring import (
     tatoeba_scores,
 )
 from adapterstilts.retrieval.stored import embed_stored
+from adapterstilts.retrieval.threshold import Curve
 from adapterstilts.stages.loading import engine_facts
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import RetrieveSpec
@@ -34,6 +35,7 @@ from adapterstilts.store.files import write_text
 from adapterstilts.tasks.spec import TaskSpec
 
 Answers = dict[str, str]  # file name -> content
+CURVE_POINTS = 200
 Scored = tuple[list[dict[str, Any]], Answers]
 Answer = Callable[[str, Mapping[str, Path], Path], Scored]  # language, its prepared splits, where to embed
 
@@ -158,7 +160,8 @@ class Searching:
         sides = {split: self.bitext(path, place / split) for split, path in splits.items()}
         result = bucc_scores(language, sides["dev"], sides.get("test"), layer=layer, settings=settings)
         pairs = "".join(f"{source}\t{target}\n" for source, target in result.pairs)
-        return result.rows, {f"predictions.{language}.tsv": pairs}
+        curve = json.dumps(_plain_curve(result.curve, result.layer)) + "\n"
+        return result.rows, {f"predictions.{language}.tsv": pairs, f"curve.{language}.json": curve}
 
     # -- ranking ------------------------------------------------------------------------------------------------------
 
@@ -194,3 +197,11 @@ class Searching:
             return rows, answers
 
         return rank
+
+
+def _plain_curve(curve: Curve, layer: int) -> dict[str, Any]:
+    """The dev curve over the threshold, thinned to what a figure shows; the best point stays."""
+    count = len(curve.f1)
+    chosen = sorted({*range(0, count, -(-count // CURVE_POINTS)), *([] if curve.best is None else [curve.best])})
+    values = {name: getattr(curve, name)[chosen].tolist() for name in ("thresholds", "precision", "recall", "f1")}
+    return {"layer": layer, "threshold": curve.threshold, **values}

@@ -120,6 +120,29 @@ def test_every_exact_way_mines_the_same(how: str, index: str | None, folder: Pat
     assert found.facts["how"] == (index or how)
 
 
+def test_centred_vectors_are_searched_where_asked(command: Command, folder: Path) -> None:
+    from adapterstilts.retrieval.mining import mine
+    from adapterstilts.retrieval.neighbours import center
+    from adapterstilts.retrieval.search import search
+
+    where = {"base": "lab/s0", "store": folder / "store", "kind": "fp32"}
+    texts = [
+        sorted({t.strip() for t in (folder / f"{s}.txt").read_text().split("\n")} - {""}) for s in ("source", "target")
+    ]
+    found = adapterstilts.mine(*texts, centre=True, **where)
+    x, y = (center(adapterstilts.embed(side, **where)) for side in texts)
+    mined = mine(search(x, y, 4))
+    assert [(p.source, p.target) for p in found.pairs] == [
+        (texts[0][i], texts[1][j]) for i, j in zip(mined.source.tolist(), mined.target.tolist(), strict=True)
+    ]
+    hits = adapterstilts.nearest(texts[1], texts[0], k=len(texts[1]) + 5, centre=True, **where)
+    assert hits.facts["centred"] and hits.indices.shape == (len(texts[0]), len(texts[1]))  # k > n
+    np.testing.assert_array_equal(hits.indices[:, 0], (x @ y.T).argmax(axis=1))
+    command("nearest", "target.txt", "--queries", "-", "--centre", code=2, input="lu\n")
+    with pytest.raises(BudgetError, match="centred"):
+        adapterstilts.mine(*texts, centre=True, max_memory="1MB", **where)
+
+
 def test_a_sentence_set_against_itself(folder: Path) -> None:
     texts = sorted(set((folder / "source.txt").read_text().split("\n")) - {""})[:60]
     found = adapterstilts.mine(texts, texts, base="lab/s0", store=folder / "store", margin="absolute")

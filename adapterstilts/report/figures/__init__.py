@@ -10,5 +10,18 @@ from adapterstilts.report.figures.matrix import matrix
 from adapterstilts.report.figures.points import points
 from adapterstilts.report.figures.scatter import scatter
 from adapterstilts.report.figures.slopes import slopes
+from adapterstilts.report.figures.thresholds import thresholds
 
-__all__ = ["Figure", "curves", "forest", "heat", "layers", "lines", "matrix", "points", "scatter", "slopes"]
+__all__ = [
+    "Figure",
+    "curves",
+    "forest",
+    "heat",
+    "layers",
+    "lines",
+    "matrix",
+    "points",
+    "scatter",
+    "slopes",
+    "thresholds",
+]

@@ -8,6 +8,8 @@ from adapterstilts.report.results import Retrieval
 from adapterstilts.report.theme import PLACEHOLDER, SERIES
 from adapterstilts.report.words import metric_name
 
+DEPTH, PUBLISHED = 24, (10, 14, 20)  # layers behind published figures: report of XTREME's, jiant, XTREME's BUCC
+
 
 def layers(item: Retrieval, variant: str, facts: Facts) -> Figure | None:
     """Retrieval by layer, one line for each module; both variants share the scale."""
@@ -29,6 +31,12 @@ def layers(item: Retrieval, variant: str, facts: Facts) -> Figure | None:
     top = max(max(s.values) for s in item.points.values())
     if item.layer is not None:
         axes.axvline(item.layer, color=MUTED, lw=1, ls=":")
+    depth = item.layers[-1]
+    marked = {round(k * depth / DEPTH): k for k in PUBLISHED} if item.layers == tuple(range(depth + 1)) else {}
+    for at_layer, k in marked.items():
+        above = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "top"}
+        axes.annotate(str(k), (at_layer, 1), fontsize=10, color=MUTED, **above)
+        axes.axvline(at_layer, ymax=0.93, color=GRID, lw=2.5, zorder=0)
     axes.set_ylim(0, min(100, 1.08 * top) or 1)
     axes.set_xticks(few(item.layers))
     axes.set_xlabel("layer (0: embeddings)", color=MUTED, fontsize=11)
@@ -42,6 +50,7 @@ def layers(item: Retrieval, variant: str, facts: Facts) -> Figure | None:
     caption = f"{what}, sentence vectors {how}. Shade: lowest to highest run." + (
         f" Dotted: layer {item.layer}, the one of the tables." if item.layer is not None else " Development data."
     )
+    caption += " Above: the layers of 24 behind published figures, scaled to this depth." if marked else ""
     title = "Raw" if variant == "raw" else "Means subtracted"
     rows = [
         (m, variant, k, s.mean, min(s.values), max(s.values)) for (m, v, k), s in item.points.items() if v == variant
