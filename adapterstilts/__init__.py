@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adapterstilts.api.predicting import predict
     from adapterstilts.api.retrieval import embed, mine, nearest
     from adapterstilts.api.running import Run, run
+    from adapterstilts.api.sharing import pull, push
     from adapterstilts.api.showing import scores, write_report
     from adapterstilts.api.verbs import evaluate, fuse, merge, retrieve, stack, train
     from adapterstilts.errors import AdapterstiltsError
@@ -42,6 +43,8 @@ __all__ = [
     "nearest",
     "plan_recipe",
     "predict",
+    "pull",
+    "push",
     "retrieve",
     "run",
     "scores",
@@ -60,6 +63,7 @@ _HOMES = {
     "Run": "adapterstilts.api.running",
     "plan_recipe": "adapterstilts.api.planning",
     "run": "adapterstilts.api.running",
+    **dict.fromkeys(("pull", "push"), "adapterstilts.api.sharing"),
     "scores": "adapterstilts.api.showing",
     "write_report": "adapterstilts.api.showing",
     **dict.fromkeys(("evaluate", "fuse", "merge", "retrieve", "stack", "train"), "adapterstilts.api.verbs"),

@@ -15,6 +15,7 @@ from adapterstilts.api import environment
 from adapterstilts.api.places import PathLike, absolute, module_base, open_store
 from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.modules.composition import check_name, format_tree
+from adapterstilts.stages.specs import BaseRef
 from adapterstilts.store import Store
 
 Library = Literal["peft", "adapterhub"]
@@ -112,7 +113,7 @@ def import_module(
     check_name(name)
     opened, place = open_store(store), Path(directory)
     read = (importing.import_peft if library == "peft" else importing.import_adapterhub)(place)
-    ref = _base_ref(absolute(base), opened)
+    ref = base_ref(absolute(base), opened)
     encoder = load_base(ref.ref)
     layers = read.weights.method.parameters.get("layers")
     if layers and layers[-1] >= encoder.layers:
@@ -150,10 +151,10 @@ def import_module(
     return {**about, "parameters": dict(method.parameters), "ignored": list(read.ignored)}
 
 
-def _base_ref(base: str, store: Store) -> Any:
+def base_ref(base: str, store: Store) -> BaseRef:
+    """A base with its fingerprints."""
     from adapterstilts.data.hashes import FileHashes
     from adapterstilts.encoder.reference import fingerprint, locate
-    from adapterstilts.stages.specs import BaseRef
 
     hashes = FileHashes(store.fingerprints)
     weights, tokenizer = fingerprint(locate(base), hashes)

@@ -53,6 +53,7 @@ def predict(
     rows: Rows | Iterable[Mapping[str, Any]],
     *,
     module_per_row: bool = False,
+    slots: Mapping[str, str] | None = None,
     chunk: int = CHUNK,
     precision: Precision | None = None,
     store: PathLike | Store | None = None,
@@ -64,6 +65,8 @@ def predict(
         rows: canonical examples without labels (labels are not looked at), bare or as ``read_rows`` gives them.
         module_per_row: a row may name another module of the same base as ``module``; all are held over one base, and
             the rows of a chunk are run module by module.
+        slots: language -> the module that stands in {language} for rows of that ``language``; for others it is that
+            of training.
         chunk: rows held at a time.
         precision: of the base; default that in which the module was trained.
 
@@ -74,19 +77,21 @@ def predict(
     spec = open_tasks(task_files).get(task)
     if spec.format not in FORMATS:
         raise RecipeError(f"`{task}` is {spec.format}", why=f"answers are given for {', '.join(FORMATS)}")
-    pool = _Pool(module, spec, open_store(store), precision)
+    pool = _Pool(module, spec, slots or {}, open_store(store), precision)
     numbered = ((f"row {n}", row) if isinstance(row, Mapping) else row for n, row in enumerate(rows, start=1))
     return _answers(pool, numbered, module_per_row, chunk)
 
 
 def _answers(pool: _Pool, rows: Iterator[Any], module_per_row: bool, chunk: int) -> Iterator[dict[str, Any]]:
     while some := list(islice(rows, chunk)):
-        groups: dict[str, list[int]] = {}
+        groups: dict[tuple[str, str | None], list[int]] = {}
         for place, (_, row) in enumerate(some):
-            groups.setdefault(str(row.get("module", pool.first)) if module_per_row else pool.first, []).append(place)
+            name = str(row.get("module", pool.first)) if module_per_row else pool.first
+            groups.setdefault((name, pool.filling(name, row)), []).append(place)
         found: dict[int, dict[str, Any]] = {}
-        for name, places in groups.items():
-            for place, answer in zip(places, pool.answer(name, [some[place] for place in places]), strict=True):
+        for (name, filling), places in groups.items():
+            answers = pool.answer(name, filling, [some[place] for place in places])
+            for place, answer in zip(places, answers, strict=True):
                 found[place] = {**answer, "module": name} if module_per_row else answer
         yield from (found[place] for place in range(len(some)))
 
@@ -94,30 +99,53 @@ def _answers(pool: _Pool, rows: Iterator[Any], module_per_row: bool, chunk: int)
 class _Pool:
     """Modules over one base; activating another one moves no weights."""
 
-    def __init__(self, first: str, task: TaskSpec, store: Store, precision: Precision | None) -> None:
+    def __init__(
+        self, first: str, task: TaskSpec, slots: Mapping[str, str], store: Store, precision: Precision | None
+    ) -> None:
         environment.prepare()
         from adapterstilts.tasks.formats import get_format
 
-        self.first, self.task, self.store, self.precision = first, task, store, precision
+        self.first, self.task, self.slots, self.store, self.precision = first, task, slots, store, precision
         self.format = get_format(task.format)
         self.modules: dict[str, Module] = {}
         self.heads: dict[str, Any] = {}
-        self.active: str | None = None
+        self.active: tuple[str, str | None] | None = None
         self._load(first)
 
+    def filling(self, name: str, row: Mapping[str, Any]) -> str | None:
+        """What stands in the {language} slot of a module for a row; None is what stood there in training."""
+        self._load(name)
+        is_open = self.modules[name].filling is not None
+        return self.slots.get(str(row.get("language"))) if is_open else None
+
     def _load(self, name: str) -> None:
-        """Read a module and attach it, with the ones that are there already, to the base."""
-        from adapterstilts.data.tokenise import Tokenizer
-        from adapterstilts.encoder.base import device, load_base
-        from adapterstilts.modules.artifact import check_golden, read_module
-        from adapterstilts.modules.attach import Adapted
+        """Read a module that answers, and its head."""
         from adapterstilts.stages.train import make_head
+
+        if name in self.heads:
+            return
+        read = self._read(name)
+        self._check(name, read)
+        self._attach(name, read)
+        head = make_head(self.task, self.adapted.base)
+        head.load_state_dict(read.head(self.task.head_name))
+        self.heads[name] = head.to(self.adapted.model.device)
+
+    def _read(self, name: str) -> Module:
+        from adapterstilts.modules.artifact import read_module
 
         if name not in self.store.names and self.modules:
             known = list(self.store.names)
-            raise RecipeError(f"unknown module `{name}` in a row", fix=nearest(name, known, "adapterstilts ls modules"))
-        read = read_module(self.store.path(self.store.resolve(name)))
-        self._check(name, read)
+            raise RecipeError(f"unknown module `{name}`", fix=nearest(name, known, "adapterstilts ls modules"))
+        return read_module(self.store.path(self.store.resolve(name)))
+
+    def _attach(self, name: str, read: Module) -> None:
+        """Attach a module, with the ones that are there already, to the base."""
+        from adapterstilts.data.tokenise import Tokenizer
+        from adapterstilts.encoder.base import device, load_base
+        from adapterstilts.modules.artifact import check_golden
+        from adapterstilts.modules.attach import Adapted
+
         base = load_base(str(module_base(self.store, [*self.modules, name])), self.precision or read.precision)
         self.modules[name] = read
         leaves = {leaf: weights for module in self.modules.values() for leaf, weights in module.weights().items()}
@@ -125,11 +153,8 @@ class _Pool:
         if base.precision == read.precision:
             check_golden(self.adapted, read.directory)
         self.adapted.to(device())
-        self.active = name
+        self.active = (name, None)
         self.tokenizer = Tokenizer.from_directory(base.directory)
-        head = make_head(self.task, base)
-        head.load_state_dict(read.head(self.task.head_name))
-        self.heads[name] = head.to(self.adapted.model.device)
 
     def _check(self, name: str, read: Module) -> None:
         about = read.heads.get(self.task.head_name)
@@ -144,18 +169,22 @@ class _Pool:
             why = f"`{self.first}` is {other.precision}, and they share a base"
             raise RecipeError(f"`{name}` was trained in {read.precision}", why=why, fix="choose one: --base-precision")
 
-    def answer(self, name: str, rows: list[tuple[str, Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
-        """The answers of one module, in order."""
+    def answer(
+        self, name: str, filling: str | None, rows: list[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[dict[str, Any]]:
+        """The answers of one module with one filling of its slot, in order."""
         from adapterstilts.evaluation.predict import outputs
 
         examples = [self._example(where, row) for where, row in rows]
         arrays = self._arrays(examples)
-        if name not in self.modules:
-            self._load(name)
-        if self.active != name:
-            self.adapted.activate(self.modules[name].bound(), fusion=self.modules[name].fusion())
+        if filling is not None and filling not in self.modules:
+            self._attach(filling, self._read(filling))
+        if self.active != (name, filling):
+            module, own = self.modules[name], None if filling is None else self.modules[filling]
+            fusion = {**module.fusion(), **({} if own is None else own.fusion())}
+            self.adapted.activate(module.bound(None if own is None else own.bound()), fusion=fusion)
             self.adapted.to(self.adapted.model.device)
-            self.active = name
+            self.active = (name, filling)
         streamed = outputs(self.adapted, self.heads[name], arrays)
         for index, (logits, example) in enumerate(zip(streamed, examples, strict=True)):
             prediction = self.format.decode(logits, arrays.view(index), example, self.task)

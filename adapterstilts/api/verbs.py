@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.api.places import DEFAULT_BASE, PathLike, absolute, module_base, open_store, open_tasks
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adapterstilts.executors.events import Event
 
 Words = str | Sequence[str]
-Method = str | Mapping[str, Any]
+Draft = tuple[str, dict[str, Any]]  # what is made, and the recipe that makes it
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ class Made:
         return facts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Where:
     """What all verbs share: store, data root, further tasks, who listens, how many stages at a time, and how they run.
 
-    ``engine``: memory and speed (`settings.EngineSettings`), such as {"tokens": 1024}.
+    ``engine``: memory and speed (`settings.EngineSettings`), such as {"tokens": 1024}. ``base``: default that of the
+    modules, else xlm-roberta-large. ``slots``: language -> the module that stands in {language} there.
     """
 
     store: PathLike | Store | None = None
@@ -52,9 +53,26 @@ class Where:
     on_event: Callable[[Event], None] | None = None
     command: str = ""
     engine: Mapping[str, Any] = field(default_factory=dict)
+    base: str | None = None
+    slots: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def split(cls, options: Mapping[str, Any]) -> tuple[Where, dict[str, Any]]:
+        """The options that say where, and the others: those of the recipe's entry, without the ones left at None."""
+        own = {item.name for item in fields(cls)}
+        entry = {name: value for name, value in options.items() if name not in own and value is not None}
+        return cls(**{name: value for name, value in options.items() if name in own}), entry
 
     def opened(self) -> Store:
         return open_store(self.store)
+
+    def recipe(self, name: str, used: Iterable[str], **parts: Any) -> dict[str, Any]:
+        """A recipe over stored modules; ``parts`` are its sections."""
+        taken = list(dict.fromkeys([*used, *self.slots.values()]))
+        base = self.base or module_base(self.opened(), taken) or DEFAULT_BASE
+        modules = {**{module: {"use": module} for module in taken}, **parts.pop("modules", {})}
+        plain = {"name": re.sub(r"[^A-Za-z0-9_.+-]", "-", name), "bases": [absolute(base)], "modules": modules}
+        return {**plain, **({"slots": {"language": dict(self.slots)}} if self.slots else {}), **parts}
 
     def planned(self, plain: Mapping[str, Any]) -> Planned:
         """The plan of a recipe given as plain data; modules get their names without a prefix."""
@@ -64,24 +82,34 @@ class Where:
         recipe = from_plain({**plain, **({} if data is None else {"data": data}), "engine": engine})
         return plan_recipe(recipe, store=self.opened(), task_files=tasks, prefix="", command=self.command)
 
-    def run(self, plain: Mapping[str, Any]) -> Run:
-        return run(self.planned(plain), jobs=self.jobs, on_event=self.on_event)
+    def made(self, draft: Draft) -> Made:
+        """Run a draft of one module."""
+        name, plain = draft
+        result = run(self.planned(plain), jobs=self.jobs, on_event=self.on_event)
+        result.raise_for_failure()
+        if result.result.interrupted:
+            raise KeyboardInterrupt
+        return Made(name, result.planned.plan.names[name], result)
+
+    def rows(self, plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Run a recipe that measures."""
+        return run(self.planned(plain), jobs=self.jobs, on_event=self.on_event).raise_for_failure().rows
 
 
-def train_plain(
+# -- drafts: the recipe of each verb ----------------------------------------------------------------------------------
+
+
+def draft_training(
+    where: Where,
     tasks: Words,
     *,
     name: str | None = None,
-    base: str | None = None,
-    method: Method | None = None,
-    on: str | Tree | None = None,
+    on: Tree = BASE,
     continue_from: str | None = None,
-    limit: int | None = None,
     seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    store: Store,
-) -> tuple[str, dict[str, Any]]:
-    """(module name, recipe) of one training; see `train` and `stack`.
+    **entry: Any,
+) -> Draft:
+    """One training; ``entry``: what a recipe says of a module (limit, method, settings).
 
     Raises:
         RecipeError, StoreError: modules that are not there, of several bases, or called like the new one.
@@ -89,96 +117,38 @@ def train_plain(
     items = _words(tasks)
     if not items:
         raise RecipeError("no task to train on", fix="adapterstilts ls tasks")
-    tree = parse(on) if isinstance(on, str) else BASE if on is None else on
-    used = [continue_from] if continue_from else leaves(tree)
+    used = [continue_from] if continue_from else leaves(on)
     made = name or "+".join([*used, *(item.replace("/", "-") for item in items)])
-    if made in used:
+    if made in [*used, *where.slots.values()]:
         raise RecipeError(f"`{made}` is the name of a module that the new one needs", fix="--name another")
-    own = dict(settings or {})
-    engine = own.pop("engine", {})
-    entry: dict[str, Any] = {"train": items}
-    entry |= {} if limit is None else {"limit": limit}
-    entry |= {"settings": own} if own else {}
-    entry |= {} if method is None else {"method": method}
+    settings = dict(entry.pop("settings", {}))
+    engine = settings.pop("engine", {})
+    entry = {"train": items, **entry, **({"settings": settings} if settings else {})}
     entry |= {"continue": continue_from} if continue_from else {}
-    entry |= {"on": format_tree(tree)} if tree != BASE else {}
-    plain = _plain(made, used, base, store)
-    plain |= {"seeds": [seed], "engine": engine}
-    plain["modules"] = {**{module: {"use": module} for module in used}, made: entry}
-    return made, plain
+    entry |= {"on": format_tree(on)} if on != BASE else {}
+    return made, where.recipe(made, used, seeds=[seed], modules={made: entry}, engine=engine)
 
 
-def merge_plain(
-    modules: Sequence[str],
-    *,
-    name: str,
-    how: str | None = None,
-    weights: Sequence[float] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    store: Store,
-) -> tuple[str, dict[str, Any]]:
-    """(module name, recipe) of a merge."""
+def draft_merge(where: Where, modules: Sequence[str], *, name: str, seed: int = 0, **entry: Any) -> Draft:
+    """One merge; ``entry``: how, weights, parameters."""
     if name in modules:
         raise RecipeError(f"`{name}` is the name of a module that is merged", fix="--name another")
-    entry: dict[str, Any] = {"merge": list(modules)}
-    entry |= {"how": how} if how else {}
-    entry |= {"weights": list(weights)} if weights else {}
-    entry |= {"parameters": dict(parameters)} if parameters else {}
-    plain = _plain(name, modules, None, store) | {"seeds": [seed]}
-    plain["modules"] = {**{module: {"use": module} for module in modules}, name: entry}
-    return name, plain
+    entry = {"merge": list(modules), **entry}
+    return name, where.recipe(name, modules, seeds=[seed], modules={name: entry})
 
 
-def evaluate_plain(
-    module: str,
-    tasks: Words,
-    *,
-    languages: Words | None = None,
-    split: str = "test",
-    limit: int | None = None,
-    base: str | None = None,
-    precision: str | None = None,
-    store: Store,
-) -> dict[str, Any]:
-    """The recipe that scores a module as it is; ``base`` is the bare base (masked_lm tasks only)."""
+def draft_evaluation(where: Where, module: str, tasks: Words, **entry: Any) -> dict[str, Any]:
+    """Scores of a module as it is; ``base`` is the bare base (masked_lm tasks only)."""
     used = [] if module == "base" else [module]
-    entry: dict[str, Any] = {"tasks": _words(tasks), "modules": [module], "split": split}
-    entry |= {"languages": _words(languages)} if languages else {}
-    entry |= {"limit": limit} if limit else {}
-    entry |= {"precision": precision} if precision else {}
-    plain = _plain(f"evaluate-{module}", used, base, store)
-    return plain | {"modules": {name: {"use": name} for name in used}, "evaluate": [entry]}
+    entry = {"tasks": _words(tasks), "modules": [module], **entry}
+    return where.recipe(f"evaluate-{module}", used, evaluate=[entry])
 
 
-def retrieve_plain(
-    tasks: Words,
-    *,
-    modules: Words = (),
-    languages: Words | None = None,
-    layers: str | int | Sequence[int] = "all",
-    pooling: str = "mean",
-    margin: str = "ratio",
-    neighbours: int = 4,
-    limit: int | None = None,
-    base: str | None = None,
-    precision: str | None = None,
-    store: Store,
-) -> dict[str, Any]:
-    """The recipe that searches with the bare base and with modules."""
+def draft_retrieval(where: Where, tasks: Words, *, modules: Words = (), **entry: Any) -> dict[str, Any]:
+    """Searches with the bare base and with modules."""
     used = [module for module in _words(modules) if module != "base"]
-    entry: dict[str, Any] = {"tasks": _words(tasks), "modules": ["base", *used], "layers": layers}
-    entry |= {"pooling": pooling, "margin": margin, "neighbours": neighbours}
-    entry |= {"languages": _words(languages)} if languages else {}
-    entry |= {"limit": limit} if limit else {}
-    entry |= {"precision": precision} if precision else {}
-    plain = _plain("retrieve-" + "-".join(used or ["base"]), used, base, store)
-    return plain | {"modules": {name: {"use": name} for name in used}, "retrieve": [entry]}
-
-
-def _plain(name: str, modules: Iterable[str], base: str | None, store: Store) -> dict[str, Any]:
-    found = module_base(store, modules)
-    return {"name": re.sub(r"[^A-Za-z0-9_.+-]", "-", name), "bases": [absolute(base or found or DEFAULT_BASE)]}
+    entry = {"tasks": _words(tasks), "modules": ["base", *used], **entry}
+    return where.recipe("retrieve-" + "-".join(used or ["base"]), used, retrieve=[entry])
 
 
 def _words(value: Words | None) -> list[str]:
@@ -189,172 +159,64 @@ def _words(value: Words | None) -> list[str]:
 
 
 def train(
-    tasks: Words,
-    *,
-    name: str | None = None,
-    base: str | None = None,
-    method: Method | None = None,
-    continue_from: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    **where: Any,
+    tasks: Words, *, name: str | None = None, continue_from: str | None = None, seed: int = 0, **options: Any
 ) -> Made:
     """Train one module on a task (``mnli``, ``xnli/sw``) or a mix of tasks, and give it a name.
 
     Args:
-        base: default xlm-roberta-large, or the base of ``continue_from``.
-        method: ``lora``, or with parameters {"name": "lora", "r": 16}.
         continue_from: a module whose copy training goes on from.
-        limit: training examples of each task.
-        settings: training settings (`settings.TrainSettings`), such as {"epochs": 1}.
-        where: store, data, task_files, jobs, on_event, engine (`Where`).
+        options: what a recipe says of a module: ``method`` ("lora", or {"name": "lora", "r": 16}), ``limit`` (training
+            examples of each task), ``settings`` (`settings.TrainSettings`, such as {"epochs": 1}); and `Where`: store,
+            data, base, slots, task_files, jobs, on_event.
 
     Raises:
         AdapterstiltsError: a wrong argument, missing data, or what made a stage fail.
     """
-    place = Where(**where)
-    made, plain = train_plain(
-        tasks,
-        name=name,
-        base=base,
-        method=method,
-        continue_from=continue_from,
-        limit=limit,
-        seed=seed,
-        settings=settings,
-        store=place.opened(),
-    )
-    return _made(made, place.run(plain))
+    where, entry = Where.split(options)
+    return where.made(draft_training(where, tasks, name=name, continue_from=continue_from, seed=seed, **entry))
 
 
-def stack(
-    modules: Words,
-    train: Words,
-    *,
-    name: str | None = None,
-    method: Method | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    **where: Any,
-) -> Made:
-    """Train a fresh module over frozen ones, bottom first: ``stack("mnli", train="xquad")``."""
-    place = Where(**where)
-    made, plain = train_plain(
-        train,
-        name=name,
-        method=method,
-        on=stacked(_words(modules)),
-        limit=limit,
-        seed=seed,
-        settings=settings,
-        store=place.opened(),
-    )
-    return _made(made, place.run(plain))
+def stack(modules: Words, train: Words, *, name: str | None = None, seed: int = 0, **options: Any) -> Made:
+    """Train a fresh module over frozen ones, bottom first: ``stack("mnli", train="xquad")``. Options as of `train`."""
+    where, entry = Where.split(options)
+    return where.made(draft_training(where, train, name=name, on=stacked(_words(modules)), seed=seed, **entry))
 
 
-def fuse(
-    modules: Sequence[str],
-    train: Words,
-    *,
-    name: str,
-    how: str = "gate",
-    method: Method | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    **where: Any,
-) -> Made:
-    """Train a mixture of frozen modules, and a fresh module over it, on a task."""
-    place = Where(**where)
-    made, plain = train_plain(
-        train,
-        name=name,
-        method=method,
-        on=fused(modules, how),
-        limit=limit,
-        seed=seed,
-        settings=settings,
-        store=place.opened(),
-    )
-    return _made(made, place.run(plain))
+def fuse(modules: Sequence[str], train: Words, *, name: str, how: str = "gate", seed: int = 0, **options: Any) -> Made:
+    """Train a mixture of frozen modules, and a fresh module over it, on a task. Options as of `train`."""
+    where, entry = Where.split(options)
+    return where.made(draft_training(where, train, name=name, on=fused(modules, how), seed=seed, **entry))
 
 
-def merge(
-    modules: Sequence[str],
-    *,
-    name: str,
-    how: str | None = None,
-    weights: Sequence[float] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    **where: Any,
-) -> Made:
-    """One new module of several: ``cat`` (the exact sum) for deltas, ``average`` for bottlenecks by default."""
-    place = Where(**where)
-    made, plain = merge_plain(
-        modules, name=name, how=how, weights=weights, parameters=parameters, seed=seed, store=place.opened()
-    )
-    return _made(made, place.run(plain))
+def merge(modules: Sequence[str], *, name: str, seed: int = 0, **options: Any) -> Made:
+    """One new module of several: ``cat`` (the exact sum) for deltas, ``average`` for bottlenecks by default.
+
+    Args:
+        options: ``how``, ``weights``, ``parameters`` ({"rank": 8}), as a recipe says them; and `Where`.
+    """
+    where, entry = Where.split(options)
+    return where.made(draft_merge(where, modules, name=name, seed=seed, **entry))
 
 
-def evaluate(
-    module: str,
-    tasks: Words,
-    *,
-    languages: Words | None = None,
-    split: str = "test",
-    limit: int | None = None,
-    base: str | None = None,
-    precision: str | None = None,
-    **where: Any,
-) -> list[dict[str, Any]]:
-    """Score rows of a module on tasks that it has a head for, in all their languages or those named."""
-    place = Where(**where)
-    plain = evaluate_plain(
-        module,
-        tasks,
-        languages=languages,
-        split=split,
-        limit=limit,
-        base=base,
-        precision=precision,
-        store=place.opened(),
-    )
-    return place.run(plain).raise_for_failure().rows
+def evaluate(module: str, tasks: Words, **options: Any) -> list[dict[str, Any]]:
+    """Score rows of a module on tasks that it has a head for, in all their languages or those named.
+
+    Args:
+        options: ``languages``, ``split`` ("test"), ``limit``, ``precision``, as a recipe's ``evaluate`` says them; and `Where`.
+    """
+    where, entry = Where.split(options)
+    return where.rows(draft_evaluation(where, module, tasks, **entry))
 
 
-def retrieve(
-    tasks: Words,
-    *,
-    modules: Words = (),
-    languages: Words | None = None,
-    layers: str | int | Sequence[int] = "all",
-    pooling: str = "mean",
-    margin: str = "ratio",
-    neighbours: int = 4,
-    limit: int | None = None,
-    base: str | None = None,
-    precision: str | None = None,
-    **where: Any,
-) -> list[dict[str, Any]]:
-    """Score rows of searched tasks with the bare base and with modules, at every layer or those named."""
-    place = Where(**where)
-    plain = retrieve_plain(
-        tasks,
-        modules=modules,
-        languages=languages,
-        layers=layers,
-        pooling=pooling,
-        margin=margin,
-        neighbours=neighbours,
-        limit=limit,
-        base=base,
-        precision=precision,
-        store=place.opened(),
-    )
-    return place.run(plain).raise_for_failure().rows
+def retrieve(tasks: Words, *, modules: Words = (), **options: Any) -> list[dict[str, Any]]:
+    """Score rows of searched tasks with the bare base and with modules, at every layer or those named.
+
+    Args:
+        options: ``languages``, ``layers``, ``pooling``, ``margin``, ``neighbours``, ``limit``, ``precision``, as a
+            recipe's ``retrieve`` says them; and `Where`.
+    """
+    where, entry = Where.split(options)
+    return where.rows(draft_retrieval(where, tasks, modules=modules, **entry))
 
 
 def stacked(modules: Sequence[str]) -> Tree:
@@ -368,10 +230,3 @@ def stacked(modules: Sequence[str]) -> Tree:
 def fused(modules: Sequence[str], how: str = "gate") -> Tree:
     """Modules as one fusion."""
     return Fuse(tuple(Leaf(module) for module in modules), how)
-
-
-def _made(name: str, run: Run) -> Made:
-    run.raise_for_failure()
-    if run.result.interrupted:
-        raise KeyboardInterrupt
-    return Made(name, run.planned.plan.names[name], run)

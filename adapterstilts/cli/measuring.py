@@ -11,12 +11,12 @@ from adapterstilts.cli.group import Session, verb
 from adapterstilts.cli.output import Output, table
 from adapterstilts.cli.running import carried_out, failures, jobs_option
 from adapterstilts.cli.tuning import Retrieve
-from adapterstilts.cli.verbs import data_option
+from adapterstilts.cli.verbs import data_option, slots_option
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Callable
 
-    from adapterstilts.api.running import Jobs
+    from rich.console import Console
 
 languages_option = click.option("--languages", metavar="CODES", help="Comma-separated.  [default: all that are there]")
 limit_option = click.option("--limit", type=click.IntRange(1), help="Examples of each language.")
@@ -27,12 +27,14 @@ def _list(text: str | None) -> list[str] | None:
     return text.replace(",", " ").split() if text else None
 
 
-def _measure(session: Session, jobs: Jobs | None, data: str | None, plain_of: Any) -> int:
+def _measure(session: Session, draft: Callable[..., dict[str, Any]], *arguments: Any, **options: Any) -> int:
+    """Run the recipe that ``draft`` makes of a verb's arguments and options, and show the scores."""
     from adapterstilts.api.verbs import Where
 
     output = Output(session)
-    where = Where(session.store, data, session.task_files)
-    made = carried_out(output, where.planned(plain_of(where.opened())), jobs)
+    options["precision"] = options.pop("base_precision")
+    where, entry = Where.split({**options, "store": session.store, "task_files": session.task_files})
+    made = carried_out(output, where.planned(draft(where, *arguments, **entry)), where.jobs)
     failures(output, made)
     rows = made.rows
     output.emit(rows, lambda console: show_rows(console, rows), [bare_row(row) for row in rows])
@@ -97,44 +99,19 @@ def _mean(cells: dict[str, float]) -> float:
 @click.option("--split", default="test", show_default=True)
 @limit_option
 @base_option
+@slots_option
 @data_option
 @base_precision_option
 @jobs_option
 @click.pass_obj
-def evaluate(
-    session: Session,
-    /,
-    module: str,
-    tasks: tuple[str, ...],
-    languages: str | None,
-    split: str,
-    limit: int | None,
-    base: str | None,
-    data: str | None,
-    base_precision: str | None,
-    jobs: Jobs | None,
-) -> int:
+def evaluate(session: Session, /, module: str, tasks: tuple[str, ...], languages: str | None, **options: Any) -> int:
     """Score MODULE on each TASK that it has a head for, in every language that is there.
 
     The module `base` is the bare base, for masked_lm tasks.
     """
-    from adapterstilts.api.verbs import evaluate_plain
+    from adapterstilts.api.verbs import draft_evaluation
 
-    return _measure(
-        session,
-        jobs,
-        data,
-        lambda store: evaluate_plain(
-            module,
-            list(tasks),
-            languages=_list(languages),
-            split=split,
-            limit=limit,
-            base=base,
-            precision=base_precision,
-            store=store,
-        ),
-    )
+    return _measure(session, draft_evaluation, module, list(tasks), languages=_list(languages), **options)
 
 
 @verb(
@@ -156,28 +133,18 @@ def evaluate(
 @click.option("--neighbours", type=click.IntRange(1), default=4, show_default=True, help="k of the margin.")
 @limit_option
 @base_option
+@slots_option
 @data_option
 @base_precision_option
 @jobs_option
 @click.pass_obj
-def retrieve(
-    session: Session,
-    /,
-    tasks: tuple[str, ...],
-    modules: tuple[str, ...],
-    languages: str | None,
-    layers: str,
-    data: str | None,
-    base_precision: str | None,
-    jobs: Jobs | None,
-    **options: Any,
-) -> int:
+def retrieve(session: Session, /, tasks: tuple[str, ...], languages: str | None, layers: str, **options: Any) -> int:
     """Search with the bare base and with modules: translations by Tatoeba-type accuracy or BUCC-type mining F1, answers
     of XQuAD-R (lareqa) and entities of Mewsli-X by mAP@20.
 
     `retrieve tune-layer` chooses the layer on development data.
     """
-    from adapterstilts.api.verbs import retrieve_plain
+    from adapterstilts.api.verbs import draft_retrieval
 
     chosen: Any = "all"
     if layers != "all":
@@ -185,17 +152,4 @@ def retrieve(
             chosen = [int(item) for item in layers.replace(",", " ").split()]
         except ValueError:
             raise click.BadParameter(f"`{layers}` is neither `all` nor numbers", param_hint="--layers") from None
-    return _measure(
-        session,
-        jobs,
-        data,
-        lambda store: retrieve_plain(
-            list(tasks),
-            modules=list(modules),
-            languages=_list(languages),
-            layers=chosen,
-            precision=base_precision,
-            store=store,
-            **options,
-        ),
-    )
+    return _measure(session, draft_retrieval, list(tasks), languages=_list(languages), layers=chosen, **options)

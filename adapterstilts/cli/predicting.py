@@ -15,6 +15,7 @@ import click
 from adapterstilts.cli.bitext import base_precision_option
 from adapterstilts.cli.group import Session, verb
 from adapterstilts.cli.output import Output
+from adapterstilts.cli.verbs import slots_option
 from adapterstilts.errors import DataError
 from adapterstilts.settings import Precision
 
@@ -38,6 +39,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
         "adapterstilts predict mnli+xnli xnli --input pairs.jsonl > answers.jsonl",
         "echo '{\"words\": [\"a\", \"b\"]}' | adapterstilts predict pos udpos",
         "adapterstilts predict nli lab-nli --input mixed.jsonl --module-per-row",
+        "adapterstilts predict nli-madx xnli --slot sw=mlm-sw --slot tr=mlm-tr --input pairs.jsonl",
     ],
 )
 @click.argument("module")
@@ -51,6 +53,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
     help="JSONL, or - for stdin.",
 )
 @click.option("--module-per-row", is_flag=True, help="A row may name its own `module`; MODULE answers the others.")
+@slots_option
 @click.option("--chunk", type=click.IntRange(1), default=256, show_default=True, help="Rows read before answers come.")
 @base_precision_option
 @click.pass_obj
@@ -60,6 +63,7 @@ def predict(
     task: str,
     path: Path,
     module_per_row: bool,
+    slots: dict[str, str],
     chunk: int,
     base_precision: Precision | None,
 ) -> int:
@@ -71,7 +75,8 @@ def predict(
     tagging           {"words": ["...", "..."]}
     span              {"question": "...", "context": "..."}
 
-    An `id` is passed on; labels are not looked at.
+    An `id` is passed on; labels are not looked at. With --slot, the `language` of a row chooses what stands in
+    {language} of MODULE.
     """
     from adapterstilts.api.predicting import input_name, predict, read_rows
 
@@ -84,6 +89,7 @@ def predict(
             task,
             read_rows(stream, input_name(path)),
             module_per_row=module_per_row,
+            slots=slots,
             chunk=chunk,
             precision=base_precision,
             store=session.store,

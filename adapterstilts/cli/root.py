@@ -44,6 +44,8 @@ SECTIONS = {
     "Data": {
         "data": ("adapterstilts.cli.data:data", "check, stats, leaks, fetch, pack, unpack of data sets"),
         "export": ("adapterstilts.cli.exporting:export", "predictions for XTREME; modules for peft, AdapterHub, plain"),
+        "push": ("adapterstilts.cli.sharing:push", "share a module with its model card, on the Hub or in a folder"),
+        "pull": ("adapterstilts.cli.sharing:pull", "take a shared module into the store"),
         "import": ("adapterstilts.cli.exchange:import_", "modules from plain peft and AdapterHub directories"),
     },
     "Care": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from adapterstilts.errors import RecipeError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adapterstilts.api.running import Jobs, Run
+    from adapterstilts.api.running import Run
+    from adapterstilts.api.verbs import Draft
 
 
 class PlainType(click.ParamType):  # type: ignore[type-arg]
@@ -61,6 +63,23 @@ data_option = click.option(
     show_envvar=True,
     help="Folder with the data sets; without one they come from the Hub.",
 )
+
+
+def _slots(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    found = dict(text.partition("=")[::2] for text in values)
+    if not all(found) or not all(found.values()):
+        raise click.BadParameter("it is CODE=MODULE: --slot sw=mlm-sw", context, parameter)
+    return found
+
+
+slots_option = click.option(
+    "--slot",
+    "slots",
+    multiple=True,
+    metavar="CODE=MODULE",
+    callback=_slots,
+    help="The module in {language} for one language; repeatable.",
+)
 name_required = click.option("--name", required=True, help="What the new module is called.")
 
 
@@ -78,6 +97,7 @@ def training(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any other training setting, or engine.KEY=VALUE."
         ),
+        slots_option,
         jobs_option,
     ]
     for option in reversed(options):
@@ -90,19 +110,19 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in named.items() if value is not None}, **_setting(options.pop("sets"))}
 
 
-def _make(
-    session: Session, jobs: Jobs | None, data: str | None, build: Callable[[Any], tuple[str, dict[str, Any]]]
-) -> int:
-    """Build the recipe of a verb, run it and show the module."""
+def make(session: Session, draft: Callable[..., Draft], *arguments: Any, **options: Any) -> int:
+    """Run the recipe that ``draft`` makes of a verb's arguments and options, and show the module."""
     from adapterstilts.api.verbs import Where
 
     output = Output(session)
-    where = Where(session.store, data, session.task_files, command=_command())
-    store = where.opened()
-    name, plain = build(store)
+    command = shlex.join(["adapterstilts", *sys.argv[1:]])
+    told = {**options, "store": session.store, "task_files": session.task_files, "command": command}
+    where, entry = Where.split(told)
+    name, plain = draft(where, *arguments, **entry)
     planned = where.planned(plain)
+    store = planned.store
     before = store.names.get(name)
-    made = carried_out(output, planned, jobs)
+    made = carried_out(output, planned, where.jobs)
     if not made.ok:
         failures(output, made)
         return made.result.exit_code
@@ -111,12 +131,6 @@ def _make(
         output.say(f"warning: `{name}` stood for {str(before)[:12]}; that artifact stays until `store gc`")
     _show_module(output, made, name, hash)
     return 0
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["adapterstilts", *sys.argv[1:]])
 
 
 def _show_module(output: Output, made: Run, name: str, hash: str) -> None:
@@ -167,15 +181,14 @@ def _show_module(output: Output, made: Run, name: str, hash: str) -> None:
 @click.option("--continue", "continue_from", metavar="MODULE", help="Train on from a copy of this module.")
 @training
 @click.pass_obj
-def train(session: Session, /, tasks: tuple[str, ...], jobs: Jobs | None, data: str | None, **options: Any) -> int:
+def train(session: Session, /, tasks: tuple[str, ...], **options: Any) -> int:
     """Train a module on one TASK, or on a mix of several, and give it a name.
 
     A target such as xquad is trained on its training task (squad).
     """
-    from adapterstilts.api.verbs import train_plain
+    from adapterstilts.api.verbs import draft_training
 
-    settings = _settings(options)
-    return _make(session, jobs, data, lambda store: train_plain(list(tasks), settings=settings, store=store, **options))
+    return make(session, draft_training, list(tasks), settings=_settings(options), **options)
 
 
 @verb(
@@ -183,6 +196,7 @@ def train(session: Session, /, tasks: tuple[str, ...], jobs: Jobs | None, data: 
     examples=[
         "adapterstilts stack mnli --train xquad --name mnli+xquad",
         "adapterstilts stack nli-en nli-id --train xcopa --limit 1000 --name both+xcopa",
+        "adapterstilts stack '{language}' --slot en=mlm-en --train mnli --name mnli-madx",
     ],
 )
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
@@ -192,26 +206,11 @@ def train(session: Session, /, tasks: tuple[str, ...], jobs: Jobs | None, data: 
 @click.option("--name", help="What the new module is called.  [default: modules and tasks, joined by +]")
 @training
 @click.pass_obj
-def stack(
-    session: Session,
-    /,
-    modules: tuple[str, ...],
-    tasks: tuple[str, ...],
-    jobs: Jobs | None,
-    data: str | None,
-    **options: Any,
-) -> int:
+def stack(session: Session, /, modules: tuple[str, ...], tasks: tuple[str, ...], **options: Any) -> int:
     """Train a fresh module over frozen MODULEs (bottom first). Before its first step it changes nothing."""
-    from adapterstilts.api.verbs import stacked, train_plain
+    from adapterstilts.api.verbs import draft_training, stacked
 
-    settings = _settings(options)
-    tree = stacked(modules)
-    return _make(
-        session,
-        jobs,
-        data,
-        lambda store: train_plain(list(tasks), on=tree, settings=settings, store=store, **options),
-    )
+    return make(session, draft_training, list(tasks), on=stacked(modules), settings=_settings(options), **options)
 
 
 @verb(
@@ -233,27 +232,11 @@ def stack(
 @name_required
 @training
 @click.pass_obj
-def fuse(
-    session: Session,
-    /,
-    modules: tuple[str, ...],
-    tasks: tuple[str, ...],
-    how: str,
-    jobs: Jobs | None,
-    data: str | None,
-    **options: Any,
-) -> int:
+def fuse(session: Session, /, modules: tuple[str, ...], tasks: tuple[str, ...], how: str, **options: Any) -> int:
     """Train a mixture of frozen MODULEs, and a fresh module over it."""
-    from adapterstilts.api.verbs import fused, train_plain
+    from adapterstilts.api.verbs import draft_training, fused
 
-    settings = _settings(options)
-    tree = fused(modules, how)
-    return _make(
-        session,
-        jobs,
-        data,
-        lambda store: train_plain(list(tasks), on=tree, settings=settings, store=store, **options),
-    )
+    return make(session, draft_training, list(tasks), on=fused(modules, how), settings=_settings(options), **options)
 
 
 @verb(
@@ -278,10 +261,9 @@ def fuse(
 @click.pass_obj
 def merge(session: Session, /, modules: tuple[str, ...], weights: str | None, data: str | None, **options: Any) -> int:
     """Make one module of several, without training; the error against the exact sum is stored with it."""
-    from adapterstilts.api.verbs import merge_plain
+    from adapterstilts.api.verbs import draft_merge
 
-    numbers = _numbers(weights) if weights else None
-    return _make(session, 1, data, lambda store: merge_plain(list(modules), weights=numbers, store=store, **options))
+    return make(session, draft_merge, list(modules), weights=_numbers(weights) if weights else None, **options)
 
 
 def _numbers(text: str) -> list[float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from adapterstilts.errors import RecipeError, StoreError
@@ -78,6 +78,8 @@ def stored_facts(store: Store, hash: str) -> Facts:
     if manifest["kind"] == "merge":
         tree = Merge(tuple(map(Leaf, spec["of"])), spec["how"], None, tuple(sorted(spec["parameters"].items())))
         return merged(tree, {part: stored_facts(store, part) for part in spec["of"]})
+    if manifest["kind"] == "pulled":
+        return from_facts(spec["facts"])
     tasks = frozenset(share["task"] for share in spec.get("mix", ()))
     if spec.get("start"):
         start = stored_facts(store, spec["start"])
@@ -91,3 +93,30 @@ def stored_facts(store: Store, hash: str) -> Facts:
         if role.startswith(("module:", "bind:"))
     }
     return trained(MethodSettings.model_validate(spec["method"]), on, tasks, known, spec.get("filling"))
+
+
+def plain_facts(facts: Facts) -> dict[str, Any]:
+    """Facts as JSON, for a module that is shared."""
+    found = {item.name: getattr(facts, item.name) for item in fields(facts)}
+    found["method"] = None if facts.method is None else facts.method.model_dump(mode="json")
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in found.items()}
+
+
+def from_facts(plain: Mapping[str, Any]) -> Facts:
+    """What ``plain_facts`` said.
+
+    Raises:
+        StoreError: it says something else.
+    """
+    try:
+        return Facts(
+            frozenset(plain["families"]),
+            None if plain["method"] is None else MethodSettings.model_validate(plain["method"]),
+            plain["shape"],
+            frozenset(plain["tasks"]),
+            frozenset(plain["below"]),
+            tuple(plain["methods"]),
+            bool(plain["open"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError("the facts of a shared module cannot be read", why=str(error)) from None

@@ -124,7 +124,20 @@ class ImportSpec(Spec):
         return super().identity() | {"base": self.base.identity()}
 
 
-MODULES = (TrainSpec.kind, MergeSpec.kind, ImportSpec.kind)  # the kinds of artifacts that are modules
+class PullSpec(Spec):
+    """A module that somebody shared: its files are its identity, and what they say of it is believed."""
+
+    kind: ClassVar[str] = "pulled"
+    skip: ClassVar[frozenset[str]] = frozenset({"facts"})
+    base: BaseRef
+    content: str  # sha256 of the names and hashes of its files
+    facts: dict[str, Any]  # families, tasks, methods, ..., as planning needs them
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"base": self.base.identity()}
+
+
+MODULES = (TrainSpec.kind, MergeSpec.kind, ImportSpec.kind, PullSpec.kind)  # the kinds of artifacts that are modules
 
 
 class EvaluateSpec(Spec):

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapterstilts.cli.root import root
+from adapterstilts.errors import MissingDependency
 from tests.small_tasks import own_data, small_registry
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -59,6 +60,8 @@ class Program:
     def __call__(self, *arguments: str | Path, code: int = 0) -> Result:
         """Run in this process."""
         result = CliRunner().invoke(root, [str(item) for item in arguments], env=self.options())
+        if result.exit_code == MissingDependency.exit_code != code:
+            raise MissingDependency(result.stderr)
         assert result.exit_code == code, f"{result.exit_code}\n{result.stdout}\n{result.stderr}"
         return result
 

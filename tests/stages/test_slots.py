@@ -7,6 +7,8 @@ import json
 import pytest
 
 from adapterstilts.api.explaining import explain
+from adapterstilts.api.predicting import predict
+from adapterstilts.api.verbs import evaluate, stack
 from adapterstilts.encoder.base import load_base
 from adapterstilts.errors import RecipeError
 from adapterstilts.executors.local import run
@@ -34,7 +36,7 @@ RECIPE = {
     "slots": {"language": {"en": "mlm-en", "qac": "mlm-qac"}},
     "targets": {"nli": {"task": "lab-qa", "limit": 48, "languages": ["en", "qaa", "qac"], "train": {"epochs": 2}}},
     "arms": {"static": {"on": "mlm-en"}, "madx": {"on": "stack({language})"}, "over": {"on": "nli"}},
-    "evaluate": [{"tasks": ["lab-qa"], "modules": ["nli"], "languages": ["qac"]}],
+    "evaluate": [{"tasks": ["lab-qa"], "modules": ["nli"], "languages": ["en", "qac"]}],
 }
 
 
@@ -92,6 +94,50 @@ def test_a_module_over_an_open_one_keeps_it_open(finished):  # type: ignore[no-u
     assert spec.parents["bind:language"] == finished[0].names["madx/mlm-en"]
     scored, _ = artifact(finished, "evaluate nli by over")
     assert set(scored.spec.bindings) == {"en", "qac"}
+
+
+def test_predict_fills_the_slot_by_the_language_of_each_row(finished):  # type: ignore[no-untyped-def]
+    _, store = finished
+    scored, path = artifact(finished, "evaluate lab-qa with nli")
+    wanted, rows = {}, []
+    for role, hash in scored.parents.items():
+        if role.startswith("data:"):
+            code = role.removeprefix("data:")
+            lines = (store.path(hash) / "examples.jsonl").read_text().splitlines()[:6]
+            rows += [{**json.loads(line), "language": code} for line in lines]
+            answers = map(json.loads, (path / f"predictions.{code}.jsonl").read_text().splitlines()[:6])
+            wanted |= {(code, row["id"]): row["prediction"]["text"] for row in answers}
+    assert {row["language"] for row in rows} == {"qac", "en"}
+    rows = rows[::2] + rows[1::2]  # languages in turn
+    slots = {"en": "madx/mlm-en", "qac": "madx/mlm-qac"}
+    found = list(predict("madx/nli", "lab-qa", rows, slots=slots, chunk=5, store=store))
+    for row, answer in zip(rows, found, strict=True):
+        assert answer["prediction"]["text"] == wanted[row["language"], row["id"]]
+    scores = {
+        name: [
+            answer["prediction"]["score"] for answer in predict("madx/nli", "lab-qa", rows, slots=given, store=store)
+        ]
+        for name, given in (("own", slots), ("english", {}))
+    }
+    for row, own, english in zip(rows, scores["own"], scores["english"], strict=True):
+        assert (own == english) == (row["language"] == "en")
+
+
+def test_verbs_fill_the_slot(finished):  # type: ignore[no-untyped-def]
+    plan, store = finished
+    options = {"languages": ["qac"], "limit": 10, "store": store}
+    own = evaluate("madx/nli", "lab-qa", slots={"qac": "madx/mlm-qac"}, **options)
+    (stage,) = [s for s in artifacts_of(store, "evaluate") if s["spec"]["limit"] == 10]
+    assert own and stage["spec"]["bindings"] == {"qac": plan.names["madx/mlm-qac"]}
+    settings = {"epochs": 1, "batch": 16, "learning_rate": 2e-3}
+    made = stack(
+        "{language}", "lab-qa", slots={"en": "madx/mlm-en"}, name="own", limit=16, settings=settings, store=store
+    )
+    assert format_tree(read_module(store.path(made.hash)).tree).startswith("stack({language}, ")
+
+
+def artifacts_of(store, kind):  # type: ignore[no-untyped-def]
+    return [store.manifest(path.name) for path in (store.root / "artifacts" / kind).glob("*/*")]
 
 
 def test_explain_shows_the_slot(finished):  # type: ignore[no-untyped-def]
