@@ -35,6 +35,8 @@ def search(
 ) -> Candidate:
     """The best weights of ``count`` modules among count + 2 starts and at most ``steps`` further evaluations.
 
+    Fewer steps than count + 2 cannot even build COBYLA's first model; so many are taken unless ``steps`` is 0.
+
     Args:
         loss: of one candidate; the search asks it nothing else and draws no random numbers.
         told: called after each candidate with the share of the work that is done.
@@ -54,7 +56,7 @@ def search(
         measure(start)
     first = min(tried, key=lambda candidate: candidate.objective)
     if steps:
-        options = {"maxiter": steps, "rhobeg": bound / 3}
+        options = {"maxiter": max(steps, count + 2), "rhobeg": bound / 3}
         limits = [(-bound, bound)] * count
         minimize(measure, np.array(first.weights), method="COBYLA", bounds=limits, tol=1e-3, options=options)
     return min(tried, key=lambda candidate: candidate.objective)

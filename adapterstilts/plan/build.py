@@ -29,7 +29,16 @@ from adapterstilts.recipe.problems import raise_all
 from adapterstilts.recipe.schema import Arm, Evaluate, ModuleEntry, Recipe, Retrieve, Target
 from adapterstilts.recipe.validate import validate
 from adapterstilts.settings import MERGES, Precision, TrainSettings
-from adapterstilts.stages.specs import BaseRef, EvaluateSpec, MergeSpec, RetrieveSpec, Spec, TaskShare, TrainSpec
+from adapterstilts.stages.specs import (
+    ENGLISH,
+    BaseRef,
+    EvaluateSpec,
+    MergeSpec,
+    RetrieveSpec,
+    Spec,
+    TaskShare,
+    TrainSpec,
+)
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import split_task
@@ -327,9 +336,10 @@ class _World:
             data |= self.data.pool(self.base, task)
         for name in entry.modules:
             module = None if name == "base" else self.module(name)
-            if name != "base" and self.all.facts[name].open:
-                text = f"retrieve {task} with {name}: {{language}} keeps the module of the training language"
-                self.data.warnings[text] = None
+            label = f"retrieve {task} with {name}"
+            pool = [role.removeprefix("pool:") for role in data if role.startswith("pool:")] or [ENGLISH]
+            is_open = name != "base" and self.all.facts[name].open
+            bindings = self._bindings(list(dict.fromkeys([*languages, *pool])), label) if is_open else {}
             retrieve = RetrieveSpec(
                 base=self.base,
                 module=module,
@@ -340,13 +350,15 @@ class _World:
                 neighbours=entry.neighbours,
                 margin=entry.margin,
                 limit=entry.limit,
+                bindings=bindings,
                 precision=entry.precision,
                 engine=self.recipe.engine,
                 overrides=self.recipe.tasks.get(task, {}),
             )
             parents = data if module is None else {**data, "module": module}
+            parents = {**parents, **{f"bind:{code}": hash for code, hash in bindings.items()}}
             place = self.base.ref if module is None else self.place
-            stage = self.all.add("retrieve", retrieve, parents, f"retrieve {task} with {name} {place}")
+            stage = self.all.add("retrieve", retrieve, parents, f"{label} {place}")
             self._cell(name, task, stage, task, "retrieve")
 
     def _cell(self, arm: str, task: str, stage: str, target: str, kind: str) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from adapterstilts.data.prepared import read_prepared
 from adapterstilts.errors import StageFailed
 from adapterstilts.evaluation.score import score
-from adapterstilts.modules.artifact import load_adapted, read_module
+from adapterstilts.modules.artifact import read_module
 from adapterstilts.stages.loading import engine_facts, open_base
 from adapterstilts.stages.memory import peak_memory
+from adapterstilts.stages.slots import load_slotted
 from adapterstilts.stages.specs import EvaluateSpec
 from adapterstilts.stages.train import make_head
 
@@ -29,11 +30,11 @@ def run(
     """
     module = read_module(parents["module"], base=spec.base.fingerprint)
     splits = {language: read_prepared(parents[f"data:{language}"]) for language in spec.languages}
-    bound = {code: read_module(parents[f"bind:{code}"], base=spec.base.fingerprint) for code in spec.bindings}
-    methods = [method for one in (module, *bound.values()) for method in one.methods.values()]
+    bound = [read_module(parents[f"bind:{code}"], base=spec.base.fingerprint) for code in spec.bindings]
+    methods = [method for one in (module, *bound) for method in one.methods.values()]
     base = open_base(spec.base, spec.precision or module.precision, spec.engine, splits.values(), methods)
-    adapted = load_adapted(base, module, bound.values(), engine=spec.engine)
-    fusion = {key: tensor for one in (module, *bound.values()) for key, tensor in one.fusion().items()}
+    slotted = load_slotted(base, module, parents, spec.bindings, spec.engine)
+    adapted = slotted.adapted
     task = next(iter(splits.values())).task
     if task.head_name not in module.heads:
         raise StageFailed(
@@ -46,10 +47,7 @@ def run(
     head.to(adapted.model.device)
     rows: list[dict[str, Any]] = []
     for number, (language, split) in enumerate(splits.items()):
-        if module.filling is not None:
-            own = bound[language].bound() if language in bound else None
-            adapted.activate(module.bound(own), fusion=fusion)
-            adapted.to(adapted.model.device)
+        slotted.fill(language)
         with (directory / f"predictions.{language}.jsonl").open("w", encoding="utf-8") as file:
             scored = score(
                 adapted,

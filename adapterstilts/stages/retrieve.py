@@ -13,7 +13,7 @@ from adapterstilts.data.arrays import Arrays
 from adapterstilts.data.prepared import read_prepared, read_prepared_bitext, read_task
 from adapterstilts.encoder.base import device, load_base
 from adapterstilts.evaluation.metrics import METRICS
-from adapterstilts.modules.artifact import load_adapted, read_module
+from adapterstilts.modules.artifact import read_module
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.methods import replaces_base
 from adapterstilts.retrieval.ranking import Texts, ranked, right_of
@@ -30,7 +30,8 @@ from adapterstilts.retrieval.stored import embed_stored
 from adapterstilts.retrieval.threshold import Curve
 from adapterstilts.stages.loading import engine_facts
 from adapterstilts.stages.memory import peak_memory
-from adapterstilts.stages.specs import RetrieveSpec
+from adapterstilts.stages.slots import Slotted, load_slotted
+from adapterstilts.stages.specs import ENGLISH, RetrieveSpec
 from adapterstilts.store.files import write_text
 from adapterstilts.tasks.spec import TaskSpec
 
@@ -45,7 +46,9 @@ def run(
 ) -> dict[str, Any]:
     """Score the bare base, or the parent ``module``, on ``data:<language>:<split>``; writes scores and answers.
 
-    A killed run goes on with the language, and inside it with the batch, where it stopped.
+    A module with a {language} slot embeds each side in its own language: with ``bind:<language>`` in the slot, else
+    with what stood there in training. A killed run goes on with the language, and inside it with the batch, where it
+    stopped.
     """
     task = read_task(next(path for role, path in parents.items() if role.startswith("data:")))
     module = None if spec.module is None else read_module(parents["module"], base=spec.base.fingerprint)
@@ -57,13 +60,11 @@ def run(
         used=_subwords(task, parents) if spec.engine.compact and not whole else None,
         embeddings=spec.engine.embeddings,
     )
-    if module is None:
-        adapted = Adapted(base, {}, None, engine=spec.engine)
-        adapted.to(device())
-    else:
-        adapted = load_adapted(base, module, engine=spec.engine)
+    slotted = None if module is None else load_slotted(base, module, parents, spec.bindings, spec.engine)
+    adapted = Adapted(base, {}, None, engine=spec.engine) if slotted is None else slotted.adapted
+    adapted.to(device())
     layers = list(range(base.layers + 1)) if spec.layers == "all" else list(spec.layers)
-    searching = Searching(spec, task, adapted, layers)
+    searching = Searching(spec, task, adapted, layers, slotted)
     answer: Answer = searching.mine if task.metric == "bucc" else searching.match
     if task.format == "ranking":
         pool = {role.removeprefix("pool:"): path for role, path in parents.items() if role.startswith("pool:")}
@@ -107,6 +108,7 @@ class Searching:
     task: TaskSpec
     adapted: Adapted
     layers: list[int]
+    slotted: Slotted | None
 
     @property
     def headline(self) -> int:
@@ -114,7 +116,9 @@ class Searching:
         usual = round(self.adapted.base.layers * 14 / 24)
         return min(self.layers, key=lambda layer: abs(layer - usual))
 
-    def embed(self, arrays: Arrays, place: Path, limit: int | None = None) -> Layers:
+    def embed(self, arrays: Arrays, language: str, place: Path, limit: int | None = None) -> Layers:
+        if self.slotted is not None:
+            self.slotted.fill(language)
         kept = replace(arrays, examples=arrays.examples[: None if limit is None else limit + 1])
         # The stage's hash already says of which sentences; full precision, so that scores are those of the encoder.
         pooling = self.spec.pooling
@@ -132,11 +136,11 @@ class Searching:
 
     # -- bitext -------------------------------------------------------------------------------------------------------
 
-    def bitext(self, path: Path, place: Path) -> Bitext:
+    def bitext(self, path: Path, language: str, place: Path) -> Bitext:
         stored, limit = read_prepared_bitext(path), self.spec.limit
         vectors = [
-            self.embed(arrays, place / side, limit)
-            for side, arrays in (("source", stored.source_arrays), ("target", stored.target_arrays))
+            self.embed(stored.source_arrays, language, place / "source", limit),
+            self.embed(stored.target_arrays, ENGLISH, place / "target", limit),
         ]
         source, target, gold = stored.source[:limit], stored.target[:limit], stored.gold
         if limit is not None and gold is not None:
@@ -148,7 +152,7 @@ class Searching:
         rows: list[dict[str, Any]] = []
         answers: Answers = {}
         for split, path in splits.items():
-            bitext = self.bitext(path, place / split)
+            bitext = self.bitext(path, language, place / split)
             lines = tatoeba_predictions(bitext, self.headline)
             answers[f"predictions.{language}.{split}.tsv"] = "".join(f"{line}\n" for line in lines)
             rows += tatoeba_scores(language, bitext, layer=self.headline, split=split) if bitext.gold else []
@@ -157,7 +161,7 @@ class Searching:
     def mine(self, language: str, splits: Mapping[str, Path], place: Path) -> Scored:
         settings = MiningSettings(neighbours=self.spec.neighbours, margin=self.spec.margin)
         layer = self.layers[0] if len(self.layers) == 1 else None
-        sides = {split: self.bitext(path, place / split) for split, path in splits.items()}
+        sides = {split: self.bitext(path, language, place / split) for split, path in splits.items()}
         result = bucc_scores(language, sides["dev"], sides.get("test"), layer=layer, settings=settings)
         pairs = "".join(f"{source}\t{target}\n" for source, target in result.pairs)
         curve = json.dumps(_plain_curve(result.curve, result.layer)) + "\n"
@@ -165,15 +169,15 @@ class Searching:
 
     # -- ranking ------------------------------------------------------------------------------------------------------
 
-    def texts(self, path: Path, place: Path, limit: int | None = None) -> Texts:
+    def texts(self, path: Path, language: str, place: Path, limit: int | None = None) -> Texts:
         prepared = read_prepared(path)
-        vectors = self.embed(prepared.arrays, place, limit)
+        vectors = self.embed(prepared.arrays, language, place, limit)
         named = [(example["id"], example["label"] or ()) for example in prepared.examples()][:limit]
         return Texts([name for name, _ in named], [labels for _, labels in named], vectors)
 
     def ranker(self, paths: Mapping[str, Path], place: Path) -> Answer:
         """The candidates embedded once, and what answers in one language after the other; no limit cuts the pool."""
-        pool = [self.texts(path, place / code) for code, path in sorted(paths.items())]
+        pool = [self.texts(path, code, place / code) for code, path in sorted(paths.items())]
         right = right_of(pool)
         size = sum(len(texts.ids) for texts in pool)
 
@@ -181,7 +185,7 @@ class Searching:
             rows: list[dict[str, Any]] = []
             answers: Answers = {}
             for split, path in splits.items():
-                queries = self.texts(path, place / split, self.spec.limit)
+                queries = self.texts(path, language, place / split, self.spec.limit)
                 wanted = [{name for label in labels for name in right.get(label, ())} for labels in queries.labels]
                 for layer in self.layers:
                     for variant in VARIANTS:

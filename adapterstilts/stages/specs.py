@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from adapterstilts.settings import EngineSettings, MethodSettings, Precision, Settings, TrainSettings
 
+ENGLISH = "en"  # the other side of every bitext
+
 
 class BaseRef(Settings):
     """A frozen base: ``ref`` is what the user wrote, ``fingerprint`` what identifies its weights and tokenizer."""
@@ -180,6 +182,7 @@ class RetrieveSpec(Spec):
     neighbours: int = 4
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
     limit: int | None = None
+    bindings: dict[str, str] = {}  # language -> hash of the module in the slot {language}; others keep the default
     precision: Precision | None = None
     overrides: dict[str, Any] = {}
     engine: EngineSettings = EngineSettings()

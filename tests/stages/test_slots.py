@@ -8,7 +8,7 @@ import pytest
 
 from adapterstilts.api.explaining import explain
 from adapterstilts.api.predicting import predict
-from adapterstilts.api.verbs import evaluate, stack
+from adapterstilts.api.verbs import evaluate, retrieve, stack
 from adapterstilts.encoder.base import load_base
 from adapterstilts.errors import RecipeError
 from adapterstilts.executors.local import run
@@ -134,6 +134,22 @@ def test_verbs_fill_the_slot(finished):  # type: ignore[no-untyped-def]
         "{language}", "lab-qa", slots={"en": "madx/mlm-en"}, name="own", limit=16, settings=settings, store=store
     )
     assert format_tree(read_module(store.path(made.hash)).tree).startswith("stack({language}, ")
+
+
+def test_each_side_of_a_bitext_has_its_own_module(finished):  # type: ignore[no-untyped-def]
+    plan, store = finished
+    options = {"modules": ["madx/nli"], "languages": ["qac"], "limit": 40, "layers": [1], "store": store}
+    english, own = "madx/mlm-en", "madx/mlm-qac"
+    found = {}
+    for name, slots in (("own", {"en": english, "qac": own}), ("english", {"en": english, "qac": english}),
+                        ("swapped", {"en": own, "qac": english}), ("none", {})):  # fmt: skip
+        rows = retrieve("lab-tatoeba", slots=slots, **options)
+        (stage,) = {row["stage"] for row in rows if row["arm"] != "base"}
+        found[name] = {path.name: path.read_bytes() for path in store.path(stage).glob("predictions.*")}
+        bindings = {code: plan.names[module] for code, module in slots.items()}
+        assert store.manifest(stage)["spec"]["bindings"] == bindings
+    assert found["none"] == found["english"]
+    assert found["own"] != found["english"] and found["own"] != found["swapped"]
 
 
 def artifacts_of(store, kind):  # type: ignore[no-untyped-def]
