@@ -202,7 +202,8 @@ def evaluate(module: str, tasks: Words, **options: Any) -> list[dict[str, Any]]:
     """Score rows of a module on tasks that it has a head for, in all their languages or those named.
 
     Args:
-        options: ``languages``, ``split`` ("test"), ``limit``, ``precision``, as a recipe's ``evaluate`` says them; and `Where`.
+        options: ``languages``, ``split`` ("test"), ``limit``, ``precision``, as a recipe's ``evaluate`` says them;
+            and `Where`.
     """
     where, entry = Where.split(options)
     return where.rows(draft_evaluation(where, module, tasks, **entry))
