@@ -9,7 +9,8 @@ import click
 
 from adapterstilts.cli.group import Group, Session, verb
 from adapterstilts.cli.output import Output
-from adapterstilts.cli.running import carried_out, failures, jobs_option, sets
+from adapterstilts.cli.planning import sets
+from adapterstilts.cli.running import carried_out, failures, jobs_option
 
 if TYPE_CHECKING:
     from rich.console import Console
