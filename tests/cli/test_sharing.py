@@ -106,7 +106,7 @@ def test_the_card_says_all_and_its_recipe_is_the_same_stage(done: Program, stack
         assert part in card, part
     (recipe,) = re.findall(r"```yaml\n(.*?)```", card, re.S)
     plan = plan_recipe(yaml.safe_load(recipe), store=done.store, task_files=[done.folder / "tasks"]).plan
-    assert done.json("show", stacked)["hash"] in plan.by_hash
+    assert done.json("show", stacked)["manifest"]["hash"] in plan.by_hash
     assert str(done.folder) not in "".join(
         path.read_text() for path in (tmp_path / "shared").rglob("*") if path.suffix in (".json", ".md")
     )
