@@ -271,11 +271,9 @@ def test_a_stored_module_can_be_used(plain: dict[str, Any], tasks: TaskRegistry,
         make_plan(from_plain({**small, "base": second}), tasks, store)
     with pytest.raises(RecipeError, match="did you mean `mnli`"):
         make_plan(from_plain({**small, "modules": {"m": {"use": "mnly"}}}), tasks, store)
-    with pytest.raises(RecipeError, match="fuse of two families"):
+    with pytest.raises(RecipeError, match="merge of two families"):
         modules = {"m": {"use": "mnli"}, "b": {"train": "t-nli", "method": "seq_bn"}}
-        make_plan(
-            from_plain({**small, "modules": {**modules, "t": {"train": "t-qa", "on": "fuse(m, b)"}}}), tasks, store
-        )
+        make_plan(from_plain({**small, "modules": {**modules, "t": {"merge": ["m", "b"]}}}), tasks, store)
 
 
 def test_a_module_of_several_seeds_is_used_seed_by_seed(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from adapterstilts.store.remote import Remote
 
 Tell = Callable[["Event"], None]
-TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
 
 def pulled(plan: Plan, store: Store, url: str) -> Remote:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterstilts.api.outside import TRACKERS
 from adapterstilts.cli.group import Session, interrupted, verb
 from adapterstilts.cli.output import Output, duration
 from adapterstilts.cli.planning import sets, show_plan
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
     from adapterstilts.api.planning import Planned
     from adapterstilts.api.running import Jobs, Run, Runner
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
 
 class JobsType(click.ParamType):  # type: ignore[type-arg]

@@ -39,7 +39,7 @@ MISTAKES: list[tuple[list[str], int, list[str]]] = [
     (["retrieve", "t-bucc", "--base", "lab/s0", "--layers", "top"], 2, ["neither `all` nor numbers"]),
     (["report", "absent"], 5, ["no recipe and no run `absent`"]),
     (["report", "{recipe}"], 5, ["nothing is measured for `small` yet", "adapterstilts run"]),
-    (["status", "absent"], 5, ["no run `absent`"]),
+    (["status", "absent"], 5, ["no run and no stage `absent`"]),
     (["ls", "taks"], 2, ["no kind `taks`", "did you mean `tasks`?"]),
     (["show", "t-nlj"], 2, ["nothing is called `t-nlj`", "did you mean `t-nli`?"]),
     (["explain", "stack(lorra, dora)"], 2, ["neither a module of the store nor a method", "did you mean `lora`?"]),
