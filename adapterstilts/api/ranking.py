@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.api.planning import Planned
-from adapterstilts.study.transfer import similarity
 
 if TYPE_CHECKING:
     from adapterstilts.api.module import LoadedModule
@@ -26,6 +25,7 @@ def rankings(planned: Planned) -> dict[str, dict[str, dict[str, float]]]:
         StoreError: the data are not prepared, so nothing of the plan has run.
     """
     from adapterstilts.api.module import load
+    from adapterstilts.study.transfer import similarity
 
     recipe, tasks = planned.recipe, planned.tasks
     base = recipe.bases[0]

@@ -104,18 +104,20 @@ def test_words_are_made_of_the_contrasts() -> None:
         assert mean in text and (("remain possible" in text) == (item.found == "no difference found"))
 
 
-def scale(growth: float) -> Study:
+def scale(growth: float, seed: int = 0) -> Study:
     bases = ("s0", "s1", "m0", "l0", "l1")
     sizes = dict(zip(bases, (1e5, 1e5, 2e5, 4e5, 4e5), strict=True))
     gains = {base: 2.0 + growth * np.log2(n / 1e5) for base, n in sizes.items()}
-    made = run({"copa": {"none": 0.0, "with": gains}}, bases=bases)
+    made = run({"copa": {"none": 0.0, "with": gains}}, bases=bases, seed=seed)
     return study(*made, {"name": "scale", "without": "none", "with": "with", "parameters": sizes})
 
 
 def test_gain_by_size_is_found_and_not_invented() -> None:
-    grown, flat = scale(3.0), scale(0.0)
+    grown, flat = scale(3.0), [scale(0.0, seed) for seed in range(4)]
     assert any("for each doubling" in text and "zero-shot" in text for text in grown.found)
-    assert any("no interaction found" in text for text in flat.not_found) and not flat.found
+    invented = [made for made in flat if made.found]  # of a true null one in twenty is
+    assert len(invented) <= 1
+    assert all(any("no interaction found" in text for text in made.not_found) for made in flat if made not in invented)
     assert {row.task for row in grown.published} == {"xcopa"}
 
 
