@@ -12,6 +12,7 @@ from adapterstilts.study.measures import Measure, mean, minus
 from adapterstilts.study.published import beside
 from adapterstilts.study.regression import Slope, by_size
 from adapterstilts.study.scores import Scores
+from adapterstilts.study.tests import holm
 
 QUESTION = (
     "Does the gain of intermediate training on a multiple-choice target grow or shrink with the size of the base?"
@@ -26,8 +27,7 @@ def make(material: Material) -> Study:
     contrasts: list[Contrast | None] = []
     tables: list[Table] = []
     drawn: list[tuple[str, str, Measure]] = []
-    found: list[str] = []
-    missed: list[str] = []
+    slopes: list[tuple[Slope | None, str]] = []
     for target in [t for t in material.targets(without) if material.has(t, having)]:
         scores = material.scores(target)
         for languages, over in ((target.zero_shot, "zero-shot"), ((facts.english,), "in English")):
@@ -38,13 +38,11 @@ def make(material: Material) -> Study:
                     contrast(f"{target.task}/{over}/{base}", having, without, of, _of(a, base), _of(b, base))
                 )
             gain = minus(a, b, over)
-            slope = by_size(gain, sizes) if gain else None
-            (found if slope and slope.p < 0.05 else missed).append(
-                _interaction(slope, over, facts.name(target.task), sizes)
-            )
+            slopes.append((by_size(gain, sizes) if gain else None, f"{over} on {facts.name(target.task)}"))
             if gain and over == "zero-shot":
                 tables.append(_table(target, scores, gain, material, without, having, sizes))
                 drawn.append((target.task, facts.name(target.task), gain))
+    found, missed = _interactions(slopes)
     counted = "; ".join(f"{base} {int(n):,}" for base, n in sizes.items()) or "unknown"
     return Study(
         "scale",
@@ -60,7 +58,8 @@ def make(material: Material) -> Study:
         ),
         tuple(found),
         tuple(missed),
-        ("Gain by size: a line through the bases' mean gains over the logarithm of their size; the base is the unit.",),
+        ("Gain by size: a line through the bases' mean gains over the logarithm of their size; the base is the unit;"
+         " p is corrected over the interactions of this page (Holm).",),
         tuple(beside(["xcopa"])),
     )  # fmt: skip
 
@@ -72,12 +71,20 @@ def _of(measure: Measure | None, base: str) -> Measure | None:
     return Measure(measure.name, values, tuple(r for r in measure.rows if r.base == base)) if values else None
 
 
-def _interaction(slope: Slope | None, over: str, task: str, sizes: dict[str, float]) -> str:
-    if slope is None:
-        return f"Gain by size, {over} on {task}: fewer than three bases of known size, so no interaction can be tested."
+def _interactions(slopes: list[tuple[Slope | None, str]]) -> tuple[list[str], list[str]]:
+    """What was found and what was not, corrected over all interactions of the page (Holm)."""
+    tested = [(slope, of) for slope, of in slopes if slope is not None]
+    corrected = [float(p) for p in holm([slope.p for slope, _ in tested])]
+    found = [_interaction(slope, of, p) for (slope, of), p in zip(tested, corrected, strict=True) if p < 0.05]
+    missed = [_interaction(slope, of, p) for (slope, of), p in zip(tested, corrected, strict=True) if p >= 0.05]
+    few = "fewer than three bases of known size, so no interaction can be tested."
+    return found, [*missed, *(f"Gain by size, {of}: {few}" for slope, of in slopes if slope is None)]
+
+
+def _interaction(slope: Slope, of: str, p: float) -> str:
     ends = f"{signed(slope.value)} points for each doubling (95 % interval {span(slope.interval, sign=True)}"
-    text = f"Gain by size, {over} on {task}: {ends}, p = {number(slope.p, 3)}, {plural(slope.clusters, 'base')})"
-    return f"{text}." if slope.p < 0.05 else f"{text}: no interaction found."
+    text = f"Gain by size, {of}: {ends}, corrected p = {number(p, 3)}, {plural(slope.clusters, 'base')})"
+    return f"{text}." if p < 0.05 else f"{text}: no interaction found."
 
 
 def _table(
