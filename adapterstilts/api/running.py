@@ -126,8 +126,6 @@ def run(
     planned = recipe if isinstance(recipe, Planned) else plan_recipe(recipe, sets, store=store, task_files=task_files)
     planned = with_leaks(choose(planned, choice) if choice else planned)
     plan = planned.plan
-    if isinstance(plan, Part):
-        plan.make_way(planned.store)
     runner = runner or Runner()
     runner = runner if jobs is None else replace(runner, jobs=jobs)
     setup = runner.setup(planned.store)
@@ -136,6 +134,8 @@ def run(
         listeners.append(pushing(planned.store, pulled(plan, planned.store, remote)))
     if trackers:
         listeners.append(tracking(plan, planned.store, trackers))
+    if isinstance(plan, Part):
+        plan.make_way(planned.store)  # after the pull, which would bring it back
 
     def tell(event: Event) -> None:
         for listener in listeners:

@@ -183,7 +183,8 @@ def run(
     output = Output(session)
     runner = Runner(jobs=jobs, options=_pairs(settings), **machine)
     planned = plan_recipe(recipe, sets, store=session.store, task_files=session.task_files)
-    planned = choose(planned, Choice(only, start, until, force))
+    choice = Choice(only, start, until, force)
+    planned = choose(planned, choice) if choice else planned
     if dry_run:
         show_plan(output, planned)
         return 0

@@ -138,7 +138,7 @@ RECIPES = {
     "a target's language": changed("limit: 10", "languages: [zz]", "bad.yaml:9", "no language `zz`"),
     "a target's split": changed("limit: 10", "split: tset", "bad.yaml:9", "no split `tset`", code=3),
     "a target's settings": changed("limit: 10", "train: {epoch: 2}", "bad.yaml:9", "did you mean `epochs`?"),
-    "retrieval of no bitext": recipe(WHOLE + "retrieve: {tasks: t-nli}\n", "bad.yaml:10", "no bitext task"),
+    "retrieval of no bitext": recipe(WHOLE + "retrieve: {tasks: t-nli}\n", "bad.yaml:10", "not searched"),
     "retrieval by nothing": recipe(WHOLE + "retrieve: {tasks: t-bucc, modules: [zz]}\n", "bad.yaml:10", "`zz`"),
     "a layer in words": recipe(WHOLE + "retrieve: {tasks: t-bucc, layers: top}\n", "bad.yaml:10", "layers"),
     "an unknown margin": recipe(WHOLE + "retrieve: {tasks: t-bucc, margin: cosine}\n", "bad.yaml:10", "margin"),
