@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adapterstilts.api.retrieval import embed, mine, nearest
     from adapterstilts.api.running import Run, run
     from adapterstilts.api.sharing import pull, push
-    from adapterstilts.api.showing import scores, write_report
+    from adapterstilts.api.showing import scores, usage, write_report
     from adapterstilts.api.verbs import evaluate, fuse, merge, retrieve, stack, train
     from adapterstilts.errors import AdapterstiltsError
 
@@ -50,6 +50,7 @@ __all__ = [
     "scores",
     "stack",
     "train",
+    "usage",
     "write_report",
 ]
 
@@ -65,6 +66,7 @@ _HOMES = {
     "run": "adapterstilts.api.running",
     **dict.fromkeys(("pull", "push"), "adapterstilts.api.sharing"),
     "scores": "adapterstilts.api.showing",
+    "usage": "adapterstilts.api.showing",
     "write_report": "adapterstilts.api.showing",
     **dict.fromkeys(("evaluate", "fuse", "merge", "retrieve", "stack", "train"), "adapterstilts.api.verbs"),
 }

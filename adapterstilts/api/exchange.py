@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapterstilts.api import environment
+from adapterstilts.api.hub import download, is_folder
 from adapterstilts.api.places import PathLike, absolute, module_base, open_store
 from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.modules.composition import check_name, format_tree
@@ -92,7 +93,7 @@ def export_merged(
 def import_module(
     library: Library, directory: PathLike, *, base: str, name: str, store: PathLike | Store | None = None
 ) -> Any:
-    """Take a plain peft or adapters directory into the store under a name.
+    """Take a plain peft or adapters directory, or ``owner/name[@revision]`` on the Hub, into the store under a name.
 
     Returns:
         {schema_version, name, hash, base, method, parameters, ignored}
@@ -111,7 +112,9 @@ def import_module(
     from adapterstilts.stages.specs import ImportSpec
 
     check_name(name)
-    opened, place = open_store(store), Path(directory)
+    opened, source = open_store(store), str(directory)
+    place = Path(source) if is_folder(source) else download(source)
+    origin = str(place.resolve()) if is_folder(source) else source
     read = (importing.import_peft if library == "peft" else importing.import_adapterhub)(place)
     ref = base_ref(absolute(base), opened)
     encoder = load_base(ref.ref)
@@ -126,13 +129,13 @@ def import_module(
         raise DataError("this module changes nothing", where=str(place), why="it was never trained: its deltas are 0")
     adapted = Adapted(load_base(ref.ref), {"module": read.weights}, Leaf("module"))
     spec = ImportSpec(base=ref, method=read.weights.method, library=library, leaf=leaf_id(tensors))
-    stage = make_stage("import", spec, {}, f"import {library} {place.name}")
+    stage = make_stage("import", spec, {}, f"import {library} {Path(source).name}")
     manifest = {
         "label": stage.label,
         "version": spec.version,
         "parents": {},
         "spec": spec.model_dump(mode="json"),
-        "facts": {"from": str(place.resolve()), "ignored": list(read.ignored), "trained": spec.leaf},
+        "facts": {"from": origin, "ignored": list(read.ignored), "trained": spec.leaf},
     }
     if not opened.has(stage.hash):
         with opened.write(stage.hash, "import", manifest) as folder:

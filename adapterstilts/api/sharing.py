@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adapterstilts.api.exchange import base_ref, new_folder
+from adapterstilts.api.hub import READ, download, is_folder, refused
 from adapterstilts.api.places import PathLike, absolute, open_store, open_tasks
 from adapterstilts.encoder.reference import locate
 from adapterstilts.errors import DataError, RecipeError, StoreError
@@ -30,7 +31,6 @@ from adapterstilts.store.files import sha256
 from adapterstilts.tasks.registry import TaskRegistry
 
 ABOUT, CARD = "adapterstilts.json", "README.md"
-SHARED = ("*.json", "*.safetensors")  # what is pulled; the card is for people
 VERSION = 1
 
 
@@ -78,11 +78,6 @@ def push(
     return about
 
 
-def is_folder(place: str) -> bool:
-    """Whether a place is a path, not ``owner/name`` on the Hub."""
-    return place.startswith((".", "/", "~")) or place.count("/") != 1 or Path(place).is_dir()
-
-
 def _upload(folder: Path, repository: str, private: bool, hub: Any) -> str:
     from huggingface_hub import HfApi
 
@@ -93,16 +88,11 @@ def _upload(folder: Path, repository: str, private: bool, hub: Any) -> str:
             repo_id=repository,
             folder_path=str(folder),
             commit_message="Module shared by adapterstilts",
-            allow_patterns=[*SHARED, "*.md"],
+            allow_patterns=[*READ, "*.md"],
         )
     except Exception as error:
-        raise _refused(repository, error, "hf auth login, and the right to write there") from None
+        raise refused(repository, error, "hf auth login, and the right to write there") from None
     return str(getattr(made, "commit_url", made))
-
-
-def _refused(repository: str, error: Exception, fix: str) -> DataError:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"the Hub refuses `{repository}`", why=re.sub(r"hf_\w+", "hf_***", first), fix=fix)
 
 
 def _listed(folder: Path) -> dict[str, Any]:
@@ -221,7 +211,7 @@ def pull(
         DataError: nothing is shared there, a file that is missing or altered, or another base.
     """
     opened = open_store(store)
-    folder = Path(source) if is_folder(str(source)) else _download(str(source), revision)
+    folder = Path(source) if is_folder(str(source)) else download(str(source), revision)
     about = _read(folder)
     called = name or str(about["name"])
     check_name(called)
@@ -249,17 +239,6 @@ def pull(
     opened.names.set(called, stage.hash)
     result = {"schema_version": VERSION, "name": called, "hash": stage.hash, "base": ref}
     return {**result, "expression": about["expression"], "tasks": list(about["facts"]["tasks"])}
-
-
-def _download(source: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    repository, _, given = source.partition("@")
-    try:
-        chosen = revision or given or None
-        return Path(snapshot_download(repository, revision=chosen, allow_patterns=list(SHARED)))
-    except Exception as error:
-        raise _refused(repository, error, "check the name, the network and `hf auth login`") from None
 
 
 def _read(folder: Path) -> dict[str, Any]:

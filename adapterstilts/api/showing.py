@@ -16,6 +16,7 @@ from adapterstilts.errors import StoreError
 from adapterstilts.plan.runs import load_plan
 from adapterstilts.recipe import from_plain
 from adapterstilts.results import score_rows
+from adapterstilts.results.usage import module_usage, plan_usage
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 
@@ -64,6 +65,34 @@ def scores(
     """The score rows of a recipe or run: {base, arm, seed, task, language, split, metric, value, n, stage, ...}."""
     planned = find_planned(source, sets, store=store, task_files=task_files)
     return score_rows(planned.plan, planned.store)
+
+
+def usage(
+    source: Source,
+    *,
+    store: PathLike | Store | None = None,
+    task_files: Iterable[PathLike] | TaskRegistry = (),
+) -> list[dict[str, Any]]:
+    """How much of each module fusions used, as measured when they were evaluated: a row a place, layer and language.
+
+    Args:
+        source: a stored module, or a recipe or run.
+
+    Returns:
+        [{task, split, language, fusion, how, parts, layer, place, share, deviation, tokens}], of a plan with {base,
+        arm, seed}; ``share`` is the mean weight of each part over all tokens.
+
+    Raises:
+        StoreError: nothing of it fuses, or nothing was evaluated.
+    """
+    opened = open_store(store)
+    if isinstance(source, str) and source in opened.names:
+        return module_usage(opened, source)
+    planned = find_planned(source, store=opened, task_files=task_files)
+    rows = plan_usage(planned.plan, opened, score_rows(planned.plan, opened))
+    if not rows:
+        raise StoreError(f"no usage in `{planned.recipe.name}`", why="nothing that fuses was evaluated yet")
+    return rows
 
 
 def write_report(

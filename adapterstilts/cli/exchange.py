@@ -95,18 +95,18 @@ def _importer(library: Literal["peft", "adapterhub"], reads: str) -> Verb:
         library,
         examples=[
             f"adapterstilts import {library} downloaded --base xlm-roberta-large --name theirs",
-            f"adapterstilts import {library} ../runs/adapter --base lab/s0 --name theirs --format json",
+            f"adapterstilts import {library} someone/adapter@main --base xlm-roberta-base --name theirs --format json",
         ],
-        help=f"Take {reads} into the store. Only safetensors are read.",
+        help=f"Take {reads} into the store, from a folder or from the Hub. Only safetensors are read.",
     )
-    @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+    @click.argument("source", metavar="DIR|OWNER/NAME")
     @click.option("--base", required=True, help="The base it was trained on: lab/s0, a folder, a Hub name.")
     @click.option("--name", required=True, help="What the module is called here.")
     @click.pass_obj
-    def take(session: Session, directory: Path, base: str, name: str) -> int:
+    def take(session: Session, source: str, base: str, name: str) -> int:
         from adapterstilts.api.exchange import import_module
 
-        made: dict[str, Any] = import_module(library, directory, base=base, name=name, store=session.store)
+        made: dict[str, Any] = import_module(library, source, base=base, name=name, store=session.store)
         output = Output(session)
         if made["ignored"]:
             output.warn([f"left out: {', '.join(made['ignored'][:4])} ({len(made['ignored'])} tensors, such as heads)"])

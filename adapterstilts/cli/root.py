@@ -40,6 +40,7 @@ SECTIONS = {
         "ls": (f"{_LOOKING}:ls", "list tasks, methods, bases, modules, recipes, runs, ..."),
         "show": (f"{_LOOKING}:show", "one task, method, recipe, module or artifact"),
         "explain": (f"{_LOOKING}:explain", "what a composition computes, trains and costs"),
+        "usage": ("adapterstilts.cli.usage:usage", "which module a fusion used, by language and layer"),
     },
     "Data": {
         "data": ("adapterstilts.cli.data:data", "check, stats, leaks, fetch, pack, unpack of data sets"),

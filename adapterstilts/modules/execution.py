@@ -28,6 +28,7 @@ class Execution:
     packs: bool  # False: a method adds keys to every sequence, so only the padded forward is right
     bottlenecks: bool  # the model holds modules of the adapters library
     ways: set[str]  # of attention, that ran so far
+    real: Tensor | None = None  # in a padded forward, which places (rows, width) hold tokens of the batch
 
     @property
     def packed(self) -> bool:
@@ -130,7 +131,9 @@ class Execution:
         index = batch.starts[:, None] + torch.arange(width, device=batch.ids.device)[None]
         mask = torch.arange(width, device=batch.ids.device)[None] < batch.lengths[:, None]
         ids = torch.where(mask, batch.ids[index.clamp(max=len(batch.ids) - 1)], self.base.pad_id)
+        self.real = mask
         output = self.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=all_layers)
+        self.real = None
         states = output.hidden_states if all_layers else (output.last_hidden_state,)
         flat = states[0].new_zeros(len(batch.ids), states[0].shape[-1])
         return [flat.index_copy(0, index[mask], hidden[mask]).float() for hidden in states]

@@ -58,6 +58,7 @@ class Facts:
     metrics: Mapping[str, str] = field(default_factory=dict)
     layers: Mapping[str, int] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    usage: tuple[Mapping[str, Any], ...] = ()
     command: str = ""
 
     def name(self, key: str) -> str:
@@ -113,6 +114,7 @@ _KEYS = (
     "metrics",
     "layers",
     "curves",
+    "usage",
     "command",
 )
 
@@ -127,7 +129,8 @@ def read(facts: Mapping[str, Any] | Facts) -> Facts:
     updates, trained}}; ``versions``; ``stand_ins``, ``warnings`` [text];
     ``notes`` [text] for "How it was measured" (say here how models were selected);
     ``metrics`` {task: the metric that speaks for it}; ``layers`` {retrieval task: layer of the tables};
-    ``curves`` {retrieval task: {module: {language: {thresholds, f1, threshold}}}}, thresholds falling; ``command``.
+    ``curves`` {retrieval task: {module: {language: {thresholds, f1, threshold}}}}, thresholds falling; ``command``;
+    ``usage`` [{arm, task, language, parts, layer, share}] of what fuses.
     """
     if isinstance(facts, Facts):
         return facts
@@ -167,5 +170,6 @@ def read(facts: Mapping[str, Any] | Facts) -> Facts:
         metrics=facts.get("metrics") or {},
         layers=facts.get("layers") or {},
         curves=facts.get("curves") or {},
+        usage=tuple(facts.get("usage") or ()),
         command=facts.get("command") or "",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from adapterstilts.report import words
 from adapterstilts.report.facts import Facts
-from adapterstilts.report.figures import Figure, forest, heat, layers, scatter, thresholds
+from adapterstilts.report.figures import Figure, forest, fused, heat, layers, scatter, thresholds, usage
 from adapterstilts.report.results import Results, Target
 from adapterstilts.report.sentences import Sentence, cautions, headline, method_notes, sentences
 from adapterstilts.report.theme import variables
@@ -71,6 +71,7 @@ def environment(facts: Facts) -> Any:
         variant_name=lambda name: VARIANTS.get(name, name),
         resampled=_has_resampled,
         facts=facts,
+        fused=fused,
     )
     return made
 
@@ -105,6 +106,8 @@ def draw(results: Results) -> dict[tuple[str, ...], Figure]:
         found["forest", target.task] = forest(target, facts)
         found["heat", target.task] = heat(target, facts)
         found["scatter", target.task] = scatter(target, target.baselines[0], facts)
+        for number, (arm, rows) in enumerate(fused(facts, target.task)):
+            found["usage", target.task, str(number)] = usage(rows, arm, target.task, facts)
     for item in results.retrievals:
         for variant in item.variants:
             found["layers", item.task, variant] = layers(item, variant, facts)

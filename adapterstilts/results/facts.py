@@ -12,6 +12,7 @@ from adapterstilts.plan.graph import Plan, Stage
 from adapterstilts.recipe.facts import facts_of, module_facts
 from adapterstilts.recipe.schema import Arm, Recipe
 from adapterstilts.results.rows import task_names
+from adapterstilts.results.usage import by_layer, plan_usage
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import TaskSpec
@@ -62,6 +63,7 @@ def report_facts(
             if entry.layers != "all" and len(entry.layers) == 1
         },
         "curves": _curves(plan, store),
+        "usage": by_layer(plan_usage(plan, store, rows)),
         "command": command,
     }
 

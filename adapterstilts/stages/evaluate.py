@@ -11,6 +11,8 @@ from adapterstilts.data.prepared import read_prepared
 from adapterstilts.errors import StageFailed
 from adapterstilts.evaluation.score import score
 from adapterstilts.modules.artifact import read_module
+from adapterstilts.modules.forward import fusions
+from adapterstilts.modules.usage import Usage
 from adapterstilts.stages.loading import engine_facts, open_base
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.slots import load_slotted
@@ -23,7 +25,8 @@ def run(
 ) -> dict[str, Any]:
     """Score the parent ``module`` on each ``data:<language>``; writes scores.json and predictions.<language>.jsonl.
 
-    A module with a {language} slot runs with ``bind:<language>`` in it, else with what stood there in training.
+    A module with a {language} slot runs with ``bind:<language>`` in it, else with what stood there in training. Of a
+    module that fuses, usage.json says how much of each part was used, by language and place.
 
     Raises:
         StageFailed: the module has no trained head for the task: a number from a new head would mean nothing.
@@ -33,7 +36,10 @@ def run(
     bound = [read_module(parents[f"bind:{code}"], base=spec.base.fingerprint) for code in spec.bindings]
     methods = [method for one in (module, *bound) for method in one.methods.values()]
     base = open_base(spec.base, spec.precision or module.precision, spec.engine, splits.values(), methods)
-    slotted = load_slotted(base, module, parents, spec.bindings, spec.engine)
+    fuses = any(fusions(one.bound()) for one in (module, *bound))
+    # Every token counts for the usage, whatever the head reads, so that numbers do not depend on speed.
+    engine = spec.engine.model_copy(update={"first_only": False}) if fuses else spec.engine
+    slotted = load_slotted(base, module, parents, spec.bindings, engine)
     adapted = slotted.adapted
     task = next(iter(splits.values())).task
     if task.head_name not in module.heads:
@@ -46,9 +52,12 @@ def run(
     head.load_state_dict(module.head(task.head_name), strict=task.format != "masked_lm")
     head.to(adapted.model.device)
     rows: list[dict[str, Any]] = []
+    used: list[dict[str, Any]] = []
     for number, (language, split) in enumerate(splits.items()):
         slotted.fill(language)
-        with (directory / f"predictions.{language}.jsonl").open("w", encoding="utf-8") as file:
+        usage = Usage(adapted)
+        answers = (directory / f"predictions.{language}.jsonl").open("w", encoding="utf-8")
+        with answers as file, usage.watching():
             scored = score(
                 adapted,
                 head,
@@ -62,5 +71,8 @@ def run(
             {"language": language, "split": spec.split, "metric": name, "value": value, "n": scored.n}
             for name, value in scored.metrics.items()
         ]
+        used += [{"language": language, **row} for row in usage.rows()]
     (directory / "scores.json").write_text(json.dumps(rows, indent=1))
+    if used:
+        (directory / "usage.json").write_text(json.dumps(used))
     return {"scores": len(rows), "main": scored.main, "engine": engine_facts(adapted), "peak_memory": peak_memory()}

@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 
+from adapterstilts.errors import StoreError
 from adapterstilts.executors.local import run
 from adapterstilts.plan.build import make_plan
 from adapterstilts.recipe.load import from_plain
+from adapterstilts.report.facts import read
+from adapterstilts.report.figures import fused, usage
+from adapterstilts.results.rows import score_rows
+from adapterstilts.results.usage import by_layer, module_usage, plan_usage
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 
@@ -129,6 +134,7 @@ KILLED = {
 WORKER = """
 import json, sys
 from tests.stages.test_stages import plan_of
+from adapterstilts.errors import StoreError
 from adapterstilts.executors.local import run
 from adapterstilts.store import Store
 store = Store(sys.argv[1])
@@ -202,3 +208,30 @@ def test_a_module_trained_in_bf16_is_used_in_bf16(tmp_path):  # type: ignore[no-
     assert result.ok, [str(stage.error) for stage in result.having("failed")]
     for path in artifacts(plan, store, "train").values():
         assert json.loads((path / "module.json").read_text())["precision"] == "bf16"
+
+
+def test_what_a_fusion_used_is_kept_told_and_drawn(finished):  # type: ignore[no-untyped-def]
+    plan, store = finished
+    rows = plan_usage(plan, store, score_rows(plan, store))
+    assert {(row["arm"], row["language"], tuple(row["parts"])) for row in rows} == {
+        ("fuse", "en", ("a", "b")),
+        ("fuse", "qaa", ("a", "b")),
+    }
+    for row in rows:
+        assert sum(row["share"]) == pytest.approx(1, abs=1e-5) and row["tokens"] > 40
+    # A gate sees the input: its weights differ from token to token, and so between the languages.
+    assert any(max(row["deviation"]) > 0 for row in rows)
+    shares = {(row["language"], row["layer"], row["place"]): row["share"] for row in rows}
+    assert any(share != shares["qaa", layer, place] for (code, layer, place), share in shares.items() if code == "en")
+    means = by_layer(rows)
+    assert len(means) == 2 * len({row["layer"] for row in rows})
+    (cell,) = [cell for cell in plan.cells if cell.arm == "fuse"]
+    store.names.set("fused", plan.by_hash[cell.stage].parents["module"])
+    assert [row["share"] for row in module_usage(store, "fused")] == [row["share"] for row in rows]
+    with pytest.raises(StoreError, match="fuses nothing"):
+        store.names.set("alone", plan.names["small/a"])
+        module_usage(store, "alone")
+    facts = read({"recipe": {"name": "small"}, "usage": means})
+    ((arm, drawn),) = fused(facts, "lab-copa")
+    figure = usage(drawn, arm, "lab-copa", facts)
+    assert len(figure.rows) == len(means) and ">qaa<" in figure.inline and figure.png()[1:4] == b"PNG"

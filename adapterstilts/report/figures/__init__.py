@@ -11,11 +11,13 @@ from adapterstilts.report.figures.points import points
 from adapterstilts.report.figures.scatter import scatter
 from adapterstilts.report.figures.slopes import slopes
 from adapterstilts.report.figures.thresholds import thresholds
+from adapterstilts.report.figures.usage import fused, usage
 
 __all__ = [
     "Figure",
     "curves",
     "forest",
+    "fused",
     "heat",
     "layers",
     "lines",
@@ -24,4 +26,5 @@ __all__ = [
     "scatter",
     "slopes",
     "thresholds",
+    "usage",
 ]
