@@ -16,8 +16,8 @@ from typing import Literal
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta
 from adapterstilts.modules.artifact import Module
-from adapterstilts.modules.composition import Leaf, Stack, Tree, simplify
-from adapterstilts.modules.forward import fusions
+from adapterstilts.modules.composition import Fuse, Leaf, Stack, Tree, simplify
+from adapterstilts.modules.forward import fusion_key, fusions
 from adapterstilts.modules.kinds import PLAIN
 from adapterstilts.modules.methods import get_method, parts_of
 
@@ -27,12 +27,16 @@ FAMILY: Mapping[str, str] = {"peft": "delta", "adapterhub": "bottleneck"}
 
 @dataclass(frozen=True)
 class Part:
-    """One exported leaf: its directory (relative), method, library, and the weight that was folded into it."""
+    """One exported leaf: its directory (relative), method, library, and the weight that was folded into it.
+
+    ``fusion`` is the directory of the AdapterFusion that mixes it.
+    """
 
     folder: str
     method: str
     library: Library
     weight: float
+    fusion: str | None = None
 
 
 def export_parts(module: Module, library: Library, out: Path, base: str) -> list[Part]:
@@ -44,14 +48,8 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
     Raises:
         RecipeError: no leaf of this library, a trained mixture, or a weight that cannot be folded in.
     """
-    if fusions(module.tree):
-        how = " and ".join(sorted({fusion.how for fusion in fusions(module.tree)}))
-        raise RecipeError(
-            "a fusion cannot be exported",
-            why=f"plain peft and adapters have no place for its trained mixture (how={how})",
-            fix="export the modules that it mixes, each by its own name",
-        )
-    order = _in_order(simplify(module.bound()))
+    _check_fusions(module, library)
+    order, mixed = _in_order(simplify(module.bound()))
     pieces = [(leaf, key, part.name) for leaf in order for key, part in parts_of(module.methods[leaf.name])]
     families = [get_method(method).family for _, _, method in pieces]
     if "weights" in families:
@@ -68,16 +66,23 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
             fix=f"adapterstilts export {other}",
         )
     parts = []
+    numbers = {fusion_key(fusion): f"fusion-{number}" for number, fusion in enumerate(mixed.values(), start=1)}
     for number, ((leaf, key, method), family) in enumerate(zip(pieces, families, strict=True), start=1):
         folder = "." if len(pieces) == 1 else f"{number}-{method}"
         shutil.copytree(module.directory / "leaves" / leaf.name / key, out / folder, dirs_exist_ok=True)
         if family == "delta":
             _finish_delta(out / folder, leaf.weight, method, base)
-        part = Part(folder, method, "peft" if family == "delta" else "adapterhub", leaf.weight)
+        own = numbers[fusion_key(mixed[leaf.name])] if leaf.name in mixed else None
+        part = Part(folder, method, "peft" if family == "delta" else "adapterhub", leaf.weight, own)
         if family == "bottleneck":
             config = json.loads((out / folder / bottleneck.CONFIG).read_text())
             bottleneck.write(config, bottleneck.read(out / folder), _slot(part), out / folder)
         parts.append(part)
+    for key, folder in numbers.items():
+        inside = [part for part in parts if part.fusion == folder]
+        tensors = {name: tensor for name, tensor in module.fusion().items() if name.startswith(f"{key}/")}
+        config = json.loads((out / inside[0].folder / bottleneck.CONFIG).read_text())
+        bottleneck.write_fusion(config, tensors, [_slot(part) for part in inside], out / folder)
     heads = sorted((module.directory / "heads").glob("*.safetensors"))
     for head in heads:
         (out / "heads").mkdir(exist_ok=True)
@@ -86,9 +91,33 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
     return parts
 
 
-def _in_order(tree: Tree) -> list[Leaf]:
-    children = tree.children if isinstance(tree, Stack) else (tree,)
-    return [child for child in children if isinstance(child, Leaf)]
+def _check_fusions(module: Module, library: Library) -> None:
+    """Raise RecipeError unless every mixture is an AdapterFusion of single bottlenecks."""
+    for fusion in fusions(module.tree):
+        whole = all(
+            isinstance(child, Leaf) and len(list(parts_of(module.methods[child.name]))) == 1
+            for child in fusion.children
+        )
+        if fusion.how != "attention" or not whole or library != "adapterhub":
+            raise RecipeError(
+                "a fusion cannot be exported",
+                why=f"plain peft and adapters have no place for its trained mixture (how={fusion.how})"
+                if whole
+                else "AdapterFusion mixes single bottlenecks",
+                fix="export the modules that it mixes, each by its own name",
+            )
+
+
+def _in_order(tree: Tree) -> tuple[list[Leaf], dict[str, Fuse]]:
+    """The leaves of a stack, bottom first, and by leaf the fusion that mixes it."""
+    order: list[Leaf] = []
+    mixed: dict[str, Fuse] = {}
+    for child in tree.children if isinstance(tree, Stack) else (tree,):
+        inside = child.children if isinstance(child, Fuse) else (child,)
+        order += [leaf for leaf in inside if isinstance(leaf, Leaf)]
+        if isinstance(child, Fuse):
+            mixed |= {leaf.name: child for leaf in inside if isinstance(leaf, Leaf)}
+    return order, mixed
 
 
 def _finish_delta(folder: Path, weight: float, method: str, base: str) -> None:
@@ -114,11 +143,16 @@ def readme(parts: list[Part], base: str, heads: list[str]) -> str:
         for part in bottlenecks:
             name = _slot(part)
             lines.append(f'model.load_adapter("{part.folder}", load_as="{name}", use_safetensors=True)')
-        names = ", ".join(f'"{_slot(part)}"' for part in bottlenecks)
-        if len(bottlenecks) == 1:
-            lines.append(f"model.set_active_adapters({names})")
-        else:
-            lines += ["from adapters.composition import Stack", f"model.set_active_adapters(Stack({names}))"]
+        groups: dict[str, list[str]] = {}
+        for part in bottlenecks:
+            groups.setdefault(part.fusion or part.folder, []).append(f'"{_slot(part)}"')
+        fused = [folder for folder in groups if folder in {part.fusion for part in bottlenecks}]
+        lines += [f'model.load_adapter_fusion("{folder}", use_safetensors=True)' for folder in fused]
+        items = [f"Fuse({', '.join(n)})" if folder in fused else n[0] for folder, n in groups.items()]
+        if fused or len(items) > 1:
+            lines.append("from adapters.composition import Fuse, Stack")
+        composed = items[0] if len(items) == 1 else f"Stack({', '.join(items)})"
+        lines.append(f"model.set_active_adapters({composed})")
     if deltas:
         first, *rest = deltas
         lines += ["", "from peft import PeftModel", ""]

@@ -71,6 +71,9 @@ CASES = [
     ("adapterhub", "a", {"a": "double_seq_bn"}),
     ("adapterhub", "a", {"a": "par_bn"}),
     ("adapterhub", "stack(a, b)", {"a": "seq_bn", "b": "double_seq_bn"}),
+    ("adapterhub", "stack(a, b)", {"a": "seq_bn_inv", "b": "seq_bn"}),  # MAD-X: a language below a task
+    ("adapterhub", "stack(fuse(a, b, how=attention), c)", dict.fromkeys("abc", "seq_bn")),
+    ("adapterhub", "stack(fuse(a, b, how=attention), c)", {"a": "double_seq_bn", "b": "double_seq_bn", "c": "seq_bn"}),
     ("peft", "stack(a, b, c, d)", {"a": "lora", "b": "seq_bn", "c": "lora", "d": "seq_bn"}),
 ]
 
@@ -187,7 +190,10 @@ def test_plain_peft_directories_load_here(tmp_path, fresh_base, name, headed):  
     same(plain(encoder), rows(hidden(ours, BATCH)))
 
 
-@pytest.mark.parametrize("config", ["seq_bn", "double_seq_bn", "par_bn", "old pfeiffer", "double_seq_bn_inv"])
+KINDS = ["seq_bn", "double_seq_bn", "par_bn", "old pfeiffer", "seq_bn_inv", "double_seq_bn_inv"]
+
+
+@pytest.mark.parametrize("config", KINDS)
 @pytest.mark.parametrize("headed", [False, True])
 def test_plain_adapters_directories_load_here(tmp_path, fresh_base, config, headed):  # type: ignore[no-untyped-def]
     import adapters
