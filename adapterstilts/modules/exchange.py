@@ -19,7 +19,7 @@ from adapterstilts.modules.artifact import Module
 from adapterstilts.modules.composition import Fuse, Leaf, Stack, Tree, simplify
 from adapterstilts.modules.forward import fusion_key, fusions
 from adapterstilts.modules.kinds import PLAIN
-from adapterstilts.modules.methods import get_method, parts_of
+from adapterstilts.modules.methods import UNION, get_method, parts_of
 
 Library = Literal["peft", "adapterhub"]
 FAMILY: Mapping[str, str] = {"peft": "delta", "adapterhub": "bottleneck"}
@@ -92,20 +92,19 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
 
 
 def _check_fusions(module: Module, library: Library) -> None:
-    """Raise RecipeError unless every mixture is an AdapterFusion of single bottlenecks."""
+    """Raise RecipeError unless every mixture is an AdapterFusion as plain adapters computes it."""
     for fusion in fusions(module.tree):
-        whole = all(
-            isinstance(child, Leaf) and len(list(parts_of(module.methods[child.name]))) == 1
-            for child in fusion.children
-        )
-        if fusion.how != "attention" or not whole or library != "adapterhub":
-            raise RecipeError(
-                "a fusion cannot be exported",
-                why=f"plain peft and adapters have no place for its trained mixture (how={fusion.how})"
-                if whole
-                else "AdapterFusion mixes single bottlenecks",
-                fix="export the modules that it mixes, each by its own name",
-            )
+        methods = [module.methods[child.name] for child in fusion.children if isinstance(child, Leaf)]
+        # Where a module does not sit, it counts as zero here and not at all there.
+        places = {(method.name, str(method.parameters.get("layers"))) for method in methods}
+        alike = len(methods) == len(fusion.children) and len(places) == 1
+        if library == "adapterhub" and fusion.how == "attention" and alike and methods[0].name != UNION:
+            continue
+        why = f"plain peft and adapters have no place for its trained mixture (how={fusion.how})"
+        if library == "adapterhub" and fusion.how == "attention":
+            why = "AdapterFusion of the plain library mixes single modules of one method on the same layers"
+        fix = "export the modules that it mixes, each by its own name"
+        raise RecipeError("a fusion cannot be exported", why=why, fix=fix)
 
 
 def _in_order(tree: Tree) -> tuple[list[Leaf], dict[str, Fuse]]:

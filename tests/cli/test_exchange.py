@@ -83,7 +83,8 @@ def test_language_adapters_of_the_hub_fill_slots_as_the_plain_library_stacks_the
     from adapterstilts.store import Store
 
     place = tmp_path / "cache" / "models--someone--qaa"
-    (place / "refs").mkdir(parents=True)
+    (place / "snapshots").mkdir(parents=True)
+    (place / "refs").mkdir()
     (place / "refs" / "main").write_text("c" * 40)
     language_adapter(place / "snapshots" / ("c" * 40), 1)
     language_adapter(tmp_path / "en", 2)

@@ -92,6 +92,10 @@ def test_what_cannot_be_exported_says_why(tmp_path, fresh_base):  # type: ignore
     fused, _ = composed(tmp_path / "1", fresh_base, "stack(fuse(a, b), c)", dict.fromkeys("abc", "lora"))
     with pytest.raises(RecipeError, match="fusion"):
         exchange.export_parts(fused, "peft", tmp_path / "o1", "base")
+    kinds = {"a": "seq_bn", "b": "double_seq_bn", "c": "seq_bn"}
+    unlike, _ = composed(tmp_path / "5", fresh_base, "stack(fuse(a, b, how=attention), c)", kinds)
+    with pytest.raises(RecipeError, match="one method"):
+        exchange.export_parts(unlike, "adapterhub", tmp_path / "o5", "base")
     bottleneck, _ = composed(tmp_path / "2", fresh_base, "a", {"a": "seq_bn"})
     with pytest.raises(RecipeError, match="nothing for peft"):
         exchange.export_parts(bottleneck, "peft", tmp_path / "o2", "base")

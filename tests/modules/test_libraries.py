@@ -201,10 +201,8 @@ def test_peft_after_adapters_freezes_the_bottlenecks_and_does_not_save_them(fres
 def two(model, **parameters):  # type: ignore[no-untyped-def]
     from peft import get_peft_model
 
-    made = get_peft_model(model, config(**parameters), adapter_name="a")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        made.add_adapter("b", config(**parameters))
+    made = get_peft_model(model, config(**parameters), adapter_name="x1")
+    made.add_adapter("x2", config(**parameters))
     randomise(made, "lora_")
     return made
 
@@ -212,24 +210,23 @@ def two(model, **parameters):  # type: ignore[no-untyped-def]
 def test_several_active_loras_need_a_side_door_and_all_of_them_train(fresh_base):  # type: ignore[no-untyped-def]
     model = two(fresh_base().model)
     with pytest.raises(TypeError):
-        model.set_adapter(["a", "b"])
-    model.base_model.set_adapter(["a", "b"])
+        model.set_adapter(["x1", "x2"])
+    model.base_model.set_adapter(["x1", "x2"])
     trains = {name.split(".")[-2] for name, p in model.named_parameters() if p.requires_grad}
-    assert trains == {"a", "b"}
+    assert trains == {"x1", "x2"}
 
 
-def test_a_classifier_stops_half_switched(fresh_base):  # type: ignore[no-untyped-def]
+def test_a_model_with_a_classifier_takes_one_at_a_time(fresh_base):  # type: ignore[no-untyped-def]
     from transformers import XLMRobertaForSequenceClassification
 
     model = two(XLMRobertaForSequenceClassification.from_pretrained(fresh_base().directory), task_type="SEQ_CLS")
-    with pytest.raises(Exception, match="one adapter"):
-        model.base_model.set_adapter(["a", "b"])
-    assert {tuple(module.active_adapters) for module in model.modules() if hasattr(module, "lora_A")} & {("a", "b")}
+    with pytest.raises(ValueError, match="Only one adapter"):
+        model.base_model.set_adapter(["x1", "x2"])
 
 
 def test_rows_of_several_adapters_are_refused_in_training(fresh_base):  # type: ignore[no-untyped-def]
     model = two(fresh_base().model)
-    names = ["a", "b", "a", "b", "a"]
+    names = ["x1", "x2", "x1", "x2", "x1"]
     model.eval()(input_ids=IDS, attention_mask=MASK, adapter_names=names)
     with pytest.raises(ValueError, match="adapter_names"):
         model.train()(input_ids=IDS, attention_mask=MASK, adapter_names=names)
@@ -237,11 +234,11 @@ def test_rows_of_several_adapters_are_refused_in_training(fresh_base):  # type: 
 
 def test_what_is_saved_says_nothing_of_the_composition(fresh_base, tmp_path):  # type: ignore[no-untyped-def]
     model = two(fresh_base().model)
-    model.base_model.set_adapter(["b", "a"])
+    model.base_model.set_adapter(["x2", "x1"])
     model.save_pretrained(tmp_path)
     kept = {str(Path(path).relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     files = ("adapter_config.json", "adapter_model.safetensors")
-    assert kept - {"README.md"} == {f"{name}/{file}" for name in "ab" for file in files}
+    assert kept - {"README.md"} == {f"{name}/{file}" for name in ("x1", "x2") for file in files}
 
 
 def test_kinds_of_peft_multiply_instead_of_adding(fresh_base):  # type: ignore[no-untyped-def]
@@ -252,7 +249,9 @@ def test_kinds_of_peft_multiply_instead_of_adding(fresh_base):  # type: ignore[n
         model = fresh_base().model
         for kind in kinds:
             made = config() if kind == "lora" else IA3Config(target_modules=["query", "value"], feedforward_modules=[])
-            inject_adapter_in_model(made, model, adapter_name=kind)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of a second module on one model
+                inject_adapter_in_model(made, model, adapter_name=f"the-{kind}")
         randomise(model, "lora_")
         randomise(model, "ia3_l")
         layer = model.encoder.layer[0].attention.self.value
