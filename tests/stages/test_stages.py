@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from adapterstilts.cli.root import root
 from adapterstilts.errors import StoreError
 from adapterstilts.executors.local import run
 from adapterstilts.plan.build import make_plan
@@ -210,7 +212,7 @@ def test_a_module_trained_in_bf16_is_used_in_bf16(tmp_path):  # type: ignore[no-
         assert json.loads((path / "module.json").read_text())["precision"] == "bf16"
 
 
-def test_what_a_fusion_used_is_kept_told_and_drawn(finished):  # type: ignore[no-untyped-def]
+def test_what_a_fusion_used_is_kept_told_and_drawn(finished, tmp_path):  # type: ignore[no-untyped-def]
     plan, store = finished
     rows = plan_usage(plan, store, score_rows(plan, store))
     assert {(row["arm"], row["language"], tuple(row["parts"])) for row in rows} == {
@@ -228,6 +230,12 @@ def test_what_a_fusion_used_is_kept_told_and_drawn(finished):  # type: ignore[no
     (cell,) = [cell for cell in plan.cells if cell.arm == "fuse"]
     store.names.set("fused", plan.by_hash[cell.stage].parents["module"])
     assert [row["share"] for row in module_usage(store, "fused")] == [row["share"] for row in rows]
+    environment = {"ADAPTERSTILTS_STORE": str(store.root), "COLUMNS": "160"}
+    told = CliRunner().invoke(root, ["usage", "fused", "--csv", str(tmp_path / "usage.csv")], env=environment)
+    assert told.exit_code == 0 and "mean weight in percent" in told.output
+    lines = (tmp_path / "usage.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * len(rows)
+    assert {line.split(",")[-3] for line in lines[1:]} == {"small/a", "small/b"}
     with pytest.raises(StoreError, match="fuses nothing"):
         store.names.set("alone", plan.names["small/a"])
         module_usage(store, "alone")
