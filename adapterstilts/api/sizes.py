@@ -92,6 +92,8 @@ def _count(method: MethodSettings, shape: Shape) -> int:
     sites = [(site, *sides.get(site, (d, d))) for site in chosen.get("sites", ())]
     if method.name in ("lora", "rslora", "pissa"):
         return layers * sum(int(chosen["r"]) * (a + b) for _, a, b in sites)
+    if method.name == "adalora":
+        return layers * sum(int(chosen["init_r"]) * (a + b + 1) for _, a, b in sites)
     if method.name == "dora":
         return layers * sum(int(chosen["r"]) * (a + b) + b for _, a, b in sites)
     if method.name == "vera":

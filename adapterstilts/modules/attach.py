@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adapterstilts.encoder.base import Base
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta, full
+from adapterstilts.modules.budget import Budget
 from adapterstilts.modules.composition import Leaf, Tree, format_tree, has_slot, leaves
 from adapterstilts.modules.execution import Execution
 from adapterstilts.modules.forward import Added, End, Linear, added, children, fusion_key, fusions, is_plain_sum
@@ -216,6 +217,18 @@ class Adapted(Execution):
         found = {f"{name}/{path}": p for name in sorted(self.train_names) for path, p in self.tensors(name).items()}
         found |= {f"fusion/{name}": p for name, p in self.fusion_tensors().items() if p.requires_grad}
         return found
+
+    def budget(self, steps: int) -> Budget | None:
+        """The rank budget of the module that trains for so many updates, if its method has one.
+
+        Raises:
+            StageFailed: too few updates.
+        """
+        for name in self.train_names:
+            for part in self.parts[name]:
+                if part.method.name == "adalora":
+                    return Budget(part.method, part.library.tensors(self.model, part.slot), steps)
+        return None
 
     def penalty(self) -> Tensor | None:
         """What the mixtures that train add to the loss; None: nothing."""

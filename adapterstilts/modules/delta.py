@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from adapterstilts.errors import RecipeError, StoreError
 from adapterstilts.modules.fusion import Product
-from adapterstilts.modules.kinds import KINDS, PLAIN, Kind, remember, remembered
+from adapterstilts.modules.kinds import KINDS, PLAIN, Kind, adalora_factors, remember, remembered
 from adapterstilts.modules.methods import SITES
 from adapterstilts.settings import MethodSettings
 
@@ -182,7 +182,12 @@ def factors(directory: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def stored(model: nn.Module, slot: str, method: MethodSettings) -> tuple[MethodSettings, dict[str, Tensor]]:
-    """The module as it is kept: what started from W is a plain LoRA of twice the rank, B A - B0 A0."""
+    """The module as it is kept.
+
+    What started from W is a plain LoRA of twice the rank, B A - B0 A0; what chose its ranks, one of the largest rank.
+    """
+    if method.name == "adalora":
+        return _open_directions(model, slot, method)
     found = {name: parameter.detach() for name, parameter in tensors(model, slot).items()}
     if method.name != "pissa":
         return method, found
@@ -196,6 +201,23 @@ def stored(model: nn.Module, slot: str, method: MethodSettings) -> tuple[MethodS
     chosen = method.parameters
     twice = {**chosen, "r": 2 * int(chosen["r"]), "alpha": 2 * chosen["alpha"]}
     return MethodSettings(name="lora", parameters=twice), found
+
+
+def _open_directions(model: nn.Module, slot: str, method: MethodSettings) -> tuple[MethodSettings, dict[str, Tensor]]:
+    factors = {}
+    for path, layers in sites(model).items():
+        for layer in layers:
+            if slot in getattr(layer, "lora_E", {}):
+                down, up = adalora_factors(layer, slot)
+                kept = layer.lora_E[slot].detach().flatten() != 0
+                factors[path] = down.detach()[kept], up.detach()[:, kept]
+    rank = max(1, *(len(down) for down, _ in factors.values()))
+    found = {}
+    for path, (down, up) in factors.items():
+        missing = rank - len(down)
+        found[f"{path}.lora_A.weight"] = torch.cat([down, down.new_zeros(missing, down.shape[1])])
+        found[f"{path}.lora_B.weight"] = torch.cat([up, up.new_zeros(len(up), missing)], dim=1)
+    return low_rank(rank, method.parameters["layers"], method.parameters["sites"]), found
 
 
 def save(model: nn.Module, slot: str, method: MethodSettings, directory: Path) -> None:

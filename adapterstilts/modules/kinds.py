@@ -116,6 +116,41 @@ def _pissa_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
     return changed
 
 
+def _adalora_config(method: MethodSettings, sites: str, feedforward: str, dropout: float) -> Any:
+    from peft import AdaLoraConfig
+
+    chosen = method.parameters
+    # The budget is ours (see budget.py); peft insists on a length of the run, and on one module that trains at most.
+    return AdaLoraConfig(
+        init_r=int(chosen["init_r"]),
+        target_r=int(chosen["r"]),
+        lora_alpha=chosen["alpha"],
+        lora_dropout=dropout,
+        target_modules=sites,
+        total_step=1,
+        inference_mode=True,
+    )
+
+
+def adalora_factors(layer: Any, slot: str) -> tuple[Tensor, Tensor]:
+    """(E A, s B): the module at one site as a plain product."""
+    scale = layer.scaling[slot] / (layer.ranknum[slot] + 1e-5)
+    return layer.lora_A[slot] * layer.lora_E[slot], layer.lora_B[slot] * scale
+
+
+def _adalora_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+    inner = layer.lora_dropout[slot](x) @ (layer.lora_A[slot] * layer.lora_E[slot]).T
+    output: Tensor = inner @ layer.lora_B[slot].T * layer.scaling[slot] / (layer.ranknum[slot] + 1e-5)
+    return output
+
+
+def _adalora_initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    if name.endswith(".lora_E"):
+        parameter.zero_()
+    else:
+        parameter.normal_(0.0, 0.02, generator=generator)
+
+
 def _vera_config(method: MethodSettings, sites: str, feedforward: str, dropout: float) -> Any:
     from peft import VeraConfig
 
@@ -168,6 +203,7 @@ KINDS: Mapping[str, Kind] = {
     "rslora": Kind(_LORA, _lora_config, _lora_delta, _lora_initialise),
     "dora": Kind((*_LORA, "lora_magnitude_vector"), _lora_config, _dora_delta, _lora_initialise),
     "pissa": Kind(_LORA, _lora_config, _pissa_delta, _lora_initialise, _pissa_start),
+    "adalora": Kind((*_LORA, "lora_E"), _adalora_config, _adalora_delta, _adalora_initialise),
     "vera": Kind(("vera_lambda_b", "vera_lambda_d"), _vera_config, _vera_delta, _vera_initialise),
     "ia3": Kind(("ia3_l",), _ia3_config, _ia3_delta, _ones),
 }

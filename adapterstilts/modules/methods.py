@@ -72,6 +72,9 @@ METHODS: Mapping[str, Method] = {
                "Kalajdzievski 2023, arXiv 2312.03732", merges=_SUMS),
         Method("pissa", "delta", "LoRA that starts at the largest directions of W; stored as LoRA of rank 2 r", 1e-4,
                _DELTA, "Meng et al. 2024, arXiv 2404.02948", merges=_SUMS),
+        Method("adalora", "delta", "LoRA that spends its ranks where they matter; stored as LoRA of the largest", 3e-4,
+               {**_DELTA, "init_r": 12, "warmup": 0.1, "cooldown": 0.3, "every": 1, "orthogonal": 0.5},
+               "Zhang et al. 2023, arXiv 2303.10512", merges=tuple(how for how in _SUMS if how != "linear")),
         Method("vera", "delta", "trained scales around frozen random projections", 3e-3,
                {"r": 256, "key": 0, "sites": tuple(SITES), "layers": None}, "Kopiczko et al. 2023, arXiv 2310.11454"),
         Method("dora", "delta", "LoRA on the direction, with a trained magnitude", 3e-4, _DELTA,
@@ -158,6 +161,8 @@ def resolve(settings: MethodSettings) -> MethodSettings:
         if unknown:
             raise RecipeError(f"unknown site `{unknown[0]}`", why=f"the sites are {', '.join(SITES)}")
         full[key] = list(sites)
+    if method.name == "adalora" and not full["init_r"] > full["r"]:
+        raise RecipeError("adalora with init_r not above r", why="ranks can only go down", fix="init_r: 12, r: 8")
     if full.get("layers") is not None:
         full["layers"] = sorted(int(layer) for layer in full["layers"])
     return MethodSettings(name=method.name, parameters=full)

@@ -27,6 +27,7 @@ class State:
     since_best: int = 0
     metrics: list[dict[str, Any]] = field(default_factory=list)
     best_tensors: dict[str, Tensor] = field(default_factory=dict)
+    budget: dict[str, Tensor] = field(default_factory=dict)  # of a method that spends its ranks
 
 
 def save(work: Path, state: State, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
@@ -36,7 +37,8 @@ def save(work: Path, state: State, parameters: Mapping[str, nn.Parameter], optim
         for moment in MOMENTS:
             if parameter in optimizer.state:
                 tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
-    tensors |= {f"best/{name}": tensor for name, tensor in state.best_tensors.items()}
+    for group, held in (("best", state.best_tensors), ("budget", state.budget)):
+        tensors |= {f"{group}/{name}": tensor for name, tensor in held.items()}
     plain = {"step": state.step, "best": state.best, "since_best": state.since_best, "metrics": state.metrics}
     work.mkdir(parents=True, exist_ok=True)
     temporary = work / f"{NAME}.new"
@@ -57,5 +59,9 @@ def resume(work: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.
             parameter.copy_(tensors[f"parameter/{name}"])
             if f"exp_avg/{name}" in tensors:
                 optimizer.state[parameter] = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
-    best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
-    return State(plain["step"], plain["best"], plain["since_best"], plain["metrics"], best)
+
+    def group(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
+
+    held = group("best/"), group("budget/")
+    return State(plain["step"], plain["best"], plain["since_best"], plain["metrics"], *held)

@@ -103,6 +103,9 @@ def fit(
     optimizer = _optimizer(parameters, settings, learning_rate)
     save_at, score_at = checkpoints(len(schedule), settings.checkpoints), moments(len(schedule), settings.evaluate)
     state = checkpoint.resume(work, parameters, optimizer)
+    budget = adapted.budget(len(schedule))
+    if budget is not None:
+        budget.restore(state.budget)
     _mode(adapted, heads, True, settings)
 
     for step in range(state.step, len(schedule)):
@@ -112,9 +115,9 @@ def fit(
         torch.manual_seed(_stream(seed, step) + accelerator.process_index)
         share, indices = schedule.examples(step)
         loss = gradients(adapted, heads[shares[share].head], shares[share], indices, (seed, step), accelerator)
-        penalty = adapted.penalty()
-        if penalty is not None:
-            penalty.backward()  # type: ignore[no-untyped-call]
+        for penalty in (adapted.penalty(), None if budget is None else budget.penalty()):
+            if penalty is not None:
+                penalty.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             raise StageFailed(
@@ -123,6 +126,8 @@ def fit(
                 fix="lower train.learning_rate",
             )
         optimizer.step()
+        if budget is not None:
+            budget.after(step)
         optimizer.zero_grad(set_to_none=True)
         state.metrics.append({"step": step + 1, "loss": loss, "head": shares[share].head, "share": share})
         state.step = step + 1
@@ -133,6 +138,7 @@ def fit(
             if settings.patience and state.since_best >= settings.patience:
                 break
         if state.step in save_at and accelerator.is_main_process:
+            state.budget = {} if budget is None else budget.state()
             checkpoint.save(work, state, parameters, optimizer)
         progress(state.step / len(schedule), f"loss {loss:.3f}")
 

@@ -31,7 +31,7 @@ def test_from_training_to_a_plain_checkpoint(tmp_path: Path) -> None:
     assert found["formulas"]["weights"] == "θ := θ_whole"
     assert [row["method"] for row in found["modules"]] == ["full", "lora+seq_bn"]
     made = adapterstilts.export_merged("top", tmp_path / "plain", **where)
-    assert made["head"]
+    assert made["changed"] == 24 and made["head"] is None and made["heads_left_out"]  # its heads pool all tokens
     with pytest.raises(AdapterstiltsError, match="precision: fp32"):
         adapterstilts.train(
             "lab-siqa", name="half", base="lab/s0", method="full", limit=16,

@@ -64,7 +64,9 @@ def run(fresh_base, work, *, name="lora", stop=None, steps=24, **changes):  # ty
     return result, {name: p.detach().clone() for name, p in tensors.items()}
 
 
-CUTS = [("lora", 0.1), ("lora", 0.4), ("lora", 0.71), ("lora", 0.99), ("union", 0.4)]
+# AdaLoRA's ranks change from step 2 to 17 of 24; checkpoints lie at 4, 8, 12, 16 and 20.
+CUTS = [("lora", 0.1), ("lora", 0.4), ("lora", 0.71), ("lora", 0.99)]
+CUTS += [("adalora", 0.4), ("adalora", 0.9), ("union", 0.4)]
 
 
 @pytest.mark.parametrize(("name", "stop"), CUTS)
