@@ -119,6 +119,27 @@ def test_what_a_training_stage_is_told(plain: dict[str, Any], tasks: TaskRegistr
     assert stack.parents[f"module:{nli.hash}"] == nli.hash and "train:t-qa/en" in stack.parents
     assert isinstance(fuse.spec, TrainSpec) and fuse.spec.below == f"fuse({nli.hash}, {joint.hash})"
     assert fuse.spec.settings.epochs == 4
+    by = plan.origins
+    assert by[nli.hash] == {"epochs": "train", "learning_rate": "method"}
+    assert by[fuse.hash] == {"epochs": "arms.fuse.settings", "learning_rate": "method"}
+
+
+def test_earlier_tasks_of_a_target_are_trained_first(plain: dict[str, Any], tasks: TaskRegistry, store: Store) -> None:
+    small = {"bases": plain["bases"][:1], "seeds": [0], "tasks": {"t-xqa": {"before": ["t-nli"]}}}
+    plan = planned(plain, tasks, store, **small)
+    for arm, below, start in (("none", False, False), ("continue", False, True), ("stack", True, False)):
+        first, last = labelled(plan, f"train qa by {arm} {plain['bases'][0]} seed 0 on t-nli"), None
+        (last,) = [stage for stage in plan.stages if stage.label == first.label.removesuffix(" on t-nli")]
+        assert isinstance(first.spec, TrainSpec) and isinstance(last.spec, TrainSpec)
+        assert [share.key for share in first.spec.mix] == ["t-nli/en"] and first.spec.mix[0].limit == 30
+        assert (first.spec.below is not None, first.spec.start is not None) == (below, start)
+        # What it stands on comes with the module that it goes on in.
+        assert last.spec.start == first.hash and last.spec.below is None and last.spec.method is None
+    alone = planned(plain, tasks, store, **small, targets={"qa": {**plain["targets"]["qa"], "before": []}})
+    assert not [stage for stage in alone.stages if " on t-nli" in stage.label]
+    missing = {**small, "tasks": {"t-xqa": {"before": ["lab-none"]}}}
+    with pytest.raises(RecipeError, match="lab-none"):
+        planned(plain, tasks, store, **missing)
 
 
 def test_merges_and_measurements(plain: dict[str, Any], tasks: TaskRegistry, store: Store) -> None:

@@ -83,6 +83,7 @@ def choose(planned: Planned, choice: Choice) -> Planned:
         plan.names,
         plan.warnings,
         plan.text,
+        plan.origins,
         wanted=frozenset(wanted),
         alone=bool(choice.only),
         forced=frozenset(forced),

@@ -16,7 +16,7 @@ from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import split_task, task_hash
-from adapterstilts.tasks.suites import Part, parts_of
+from adapterstilts.tasks.suites import Part, is_suite, parts_of
 
 if TYPE_CHECKING:
     from adapterstilts.data.fetch import Fetched
@@ -33,7 +33,16 @@ def root_of(data: Root) -> DataRoot:
 
 def chosen(names: Iterable[str], tasks: TaskRegistry, languages: Iterable[str] = ()) -> list[Part]:
     """(task, language, split) of tasks and suites, each once."""
-    return list(dict.fromkeys(part for name in names for part in parts_of(name, tasks, tuple(languages))))
+    names, codes = list(names), tuple(languages)
+    parts: dict[Part, None] = {}
+    for name in names:
+        task = None if is_suite(name) else tasks.get(split_task(name)[0])
+        held = codes if task is None or len(names) == 1 else tuple(code for code in codes if code in task.languages)
+        if held or not codes:
+            parts |= dict.fromkeys(parts_of(name, tasks, held))
+    if codes and not parts:
+        raise RecipeError(f"none of {', '.join(names)} is in {' or '.join(codes)}", fix="adapterstilts show TASK")
+    return list(parts)
 
 
 def check(

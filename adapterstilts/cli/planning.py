@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from adapterstilts.api.planning import Planned
+    from adapterstilts.plan.graph import Stage
 
 sets = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Override a field of the recipe; repeatable.")
 
@@ -24,6 +25,7 @@ sets = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Overr
     examples=[
         "adapterstilts plan recipes/quickstart.yaml",
         "adapterstilts plan xlmr-large --format json",
+        "adapterstilts plan recipes/quickstart.yaml --settings",
         "adapterstilts plan recipes/quickstart.yaml --graph mermaid > plan.mmd",
     ],
 )
@@ -32,9 +34,10 @@ sets = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Overr
 @click.option(
     "--graph", type=click.Choice(["dot", "mermaid"]), help="The graph of stages as text, instead of the table."
 )
+@click.option("--settings", is_flag=True, help="The training settings and who sets them, instead of the table.")
 @click.option("--save", is_flag=True, help="Also write the run folder, so that `stage run HASH` knows the stages.")
 @click.pass_obj
-def plan(session: Session, recipe: str, sets: tuple[str, ...], graph: str | None, save: bool) -> None:
+def plan(session: Session, recipe: str, sets: tuple[str, ...], graph: str | None, settings: bool, save: bool) -> None:
     """Show the stages of RECIPE and which of them are done. Nothing runs; torch is not imported."""
     from adapterstilts.api.planning import plan_recipe
 
@@ -49,11 +52,11 @@ def plan(session: Session, recipe: str, sets: tuple[str, ...], graph: str | None
 
         click.echo(draw(planned.plan, graph))
     else:
-        show_plan(output, planned)
+        show_plan(output, planned, settings)
 
 
-def show_plan(output: Output, planned: Planned) -> None:
-    """The stages with their states."""
+def show_plan(output: Output, planned: Planned, settings: bool = False) -> None:
+    """The stages with their states, or their training settings with who sets them."""
     states = planned.states()
     output.warn(planned.plan.warnings)
     needed = {stage.hash for stage in planned.plan.needed(planned.store)}
@@ -62,7 +65,13 @@ def show_plan(output: Output, planned: Planned) -> None:
         "recipe": planned.recipe.name,
         "id": planned.plan.id,
         "stages": [
-            {**stage.to_plain(), "name": stage.label, "state": states[stage.hash], "runs": stage.hash in needed}
+            {
+                **stage.to_plain(),
+                "name": stage.label,
+                "state": states[stage.hash],
+                "runs": stage.hash in needed,
+                "settings_from": dict(planned.plan.origins.get(stage.hash, {})),
+            }
             for stage in planned.plan.stages
         ],
         "cells": len(planned.plan.cells),
@@ -72,6 +81,11 @@ def show_plan(output: Output, planned: Planned) -> None:
 
     def show(console: Console) -> None:
         from rich.text import Text
+
+        if settings:
+            set_by = [(stage.label, told(stage)) for stage in planned.plan.stages if stage.hash in planned.plan.origins]
+            table(console, ("stage", "settings"), set_by, title=f"{planned.recipe.name}: what is not a default")
+            return
 
         rows = [
             (
@@ -84,8 +98,12 @@ def show_plan(output: Output, planned: Planned) -> None:
         ]
         table(console, ("kind", "stage", "state", "hash"), rows, title=planned.recipe.name)
         counts = Counter(states.values())
-        told = ", ".join(f"{counts[state]} {state}" for state in ("hit", "stale", "missing") if counts[state])
-        console.print(f"{len(rows)} stages: {told}; {len(needed)} to run")
+        summary = ", ".join(f"{counts[state]} {state}" for state in ("hit", "stale", "missing") if counts[state])
+        console.print(f"{len(rows)} stages: {summary}; {len(needed)} to run")
+
+    def told(stage: Stage) -> str:
+        chosen = stage.to_plain()["spec"]["settings"]
+        return ", ".join(f"{key} {chosen[key]} ({by})" for key, by in planned.plan.origins[stage.hash].items())
 
     output.emit(plain, show, [stage.hash for stage in planned.plan.stages])
 

@@ -169,10 +169,10 @@ def _examples(resolved: Resolved) -> tuple[int, list[Finding]]:
         key = hash(tuple(texts))
         if key in seen:
             # A question asked twice may well have two right answers.
-            same = seen[key] == repr(gold) or task.format == "span"
+            same = seen[key] == repr(gold) or task.format in ("span", "ranking")
             tally.add("repeated-example" if same else "conflicting-label", row.where)
         seen[key] = repr(gold)
-        if not form.usable(example) and gold is not None:
+        if gold is not None and not task.searched and not form.usable(example):
             tally.add("answer-not-found", row.where)
     unseen = [label for label in task.labels if label not in labels] if resolved.labelled else []
     if unseen and len(task.labels) <= 20:

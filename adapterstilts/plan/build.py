@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapterstilts.errors import RecipeError
+from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.modules.composition import (
     BASE,
     Leaf,
@@ -23,12 +23,13 @@ from adapterstilts.modules.methods import default_rate, require_library, resolve
 from adapterstilts.plan.bases import base_refs
 from adapterstilts.plan.data import Data
 from adapterstilts.plan.graph import Cell, Plan, in_order, make_stage
+from adapterstilts.plan.layers import Layers, settled
 from adapterstilts.plan.used import Used, find_used, instance
 from adapterstilts.recipe.facts import Facts, default_how, facts_of, merge_tree, module_facts
 from adapterstilts.recipe.problems import raise_all
 from adapterstilts.recipe.schema import Arm, Evaluate, ModuleEntry, Recipe, Retrieve, Target
 from adapterstilts.recipe.validate import validate
-from adapterstilts.settings import MERGES, Precision, TrainSettings
+from adapterstilts.settings import MERGES, Precision
 from adapterstilts.stages.specs import (
     ENGLISH,
     BaseRef,
@@ -41,7 +42,7 @@ from adapterstilts.stages.specs import (
 )
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
-from adapterstilts.tasks.spec import split_task
+from adapterstilts.tasks.spec import TaskSpec, split_task
 
 RANDOM_MERGES = ("dare_ties", "dare_linear", "search")
 
@@ -66,7 +67,9 @@ def make_plan(recipe: Recipe, tasks: TaskRegistry, store: Store, *, prefix: str 
     data.finish()
     names = builder.names(f"{recipe.name}/" if prefix is None else prefix)
     stages = in_order(builder.stages.values())
-    return Plan(recipe.name, stages, tuple(builder.cells), names, tuple(data.warnings), recipe.text)
+    return Plan(
+        recipe.name, stages, tuple(builder.cells), names, tuple(data.warnings), recipe.text, builder.origins
+    )
 
 
 class _Builder:
@@ -78,6 +81,7 @@ class _Builder:
         self.stages = data.stages
         self.cells: list[Cell] = []
         self.made: dict[tuple[str, str, int], str] = {}  # (module, base, seed) -> hash
+        self.origins: dict[str, Mapping[str, str]] = {}
 
     def add(self, kind: str, spec: Spec, parents: Mapping[str, str], label: str) -> str:
         stage = make_stage(kind, spec, parents, label)
@@ -132,8 +136,11 @@ class _World:
         if entry.merge:
             return self._merge(merge_tree(entry), f"merge {name} {self.place}")
         mix = self._mix(entry, ("modules", name))
-        settings = self.recipe.settings(self.data.training_defaults(mix.values()), entry.settings)
-        return self._train(entry, mix, settings, self.all.facts[name], f"train {name} {self.place}")
+        layers = self._layers(self.data.training_defaults(mix.values()), **{f"modules.{name}.settings": entry.settings})
+        return self._train(entry, mix, layers, self.all.facts[name], f"train {name} {self.place}")
+
+    def _layers(self, defaults: Mapping[str, Any], **overrides: Mapping[str, Any]) -> Layers:
+        return {"task": defaults, "train": self.recipe.train, **overrides}
 
     def _mix(self, entry: ModuleEntry | Arm, steps: tuple[str, ...]) -> dict[str, TaskShare]:
         shares: dict[str, TaskShare] = {}
@@ -151,26 +158,26 @@ class _World:
         self,
         entry: ModuleEntry | Arm,
         mix: Mapping[str, TaskShare],
-        settings: TrainSettings,
+        layers: Layers,
         facts: Facts,
         label: str,
+        before: str | None = None,
     ) -> str:
+        """The stage that trains a module; ``before`` is one of the same entry that training goes on in."""
+        settings, origins = settled(layers, default_rate(facts.method) if facts.method is not None else None)
         for family in facts.families:
             require_library(family)
         if "weights" in facts.families and settings.precision != "fp32":
             why = "its weights are those of the whole base, to the bit"
             raise RecipeError(f"{label}: `full` in {settings.precision}", why=why, fix="train.precision: fp32")
         parents = self.data.trained_on(self.base, list(mix.values()), bool(settings.evaluate))
-        start = self.module(entry.continue_) if entry.continue_ else None
-        below = self._bound(entry.on, parents)
+        start = before or (self.module(entry.continue_) if entry.continue_ else None)
+        below = None if before else self._bound(entry.on, parents)
         filling = self._filling(mix, has_slot(entry.on), label) if facts.open else None
         if filling is not None:
             parents["bind:language"] = filling
         if start is not None:
             parents["start"] = start
-        if settings.learning_rate is None and facts.method is not None:
-            # The default is written out: a changed default must change the hash.
-            settings = settings.model_copy(update={"learning_rate": default_rate(facts.method)})
         spec = TrainSpec(
             base=self.base,
             method=None if start else resolve(entry.method or self.recipe.method),
@@ -183,7 +190,9 @@ class _World:
             overrides={s.task: self.recipe.tasks[s.task] for s in mix.values() if s.task in self.recipe.tasks},
             engine=self.recipe.engine,
         )
-        return self.all.add("train", spec, parents, label)
+        hash = self.all.add("train", spec, parents, label)
+        self.all.origins.setdefault(hash, origins)
+        return hash
 
     def _filling(self, mix: Mapping[str, TaskShare], needed: bool, label: str) -> str | None:
         """The module that stands in {language} while this trains: that of the one training language.
@@ -260,20 +269,40 @@ class _World:
     def _target(self, target_name: str, target: Target, arm_name: str, arm: Arm) -> None:
         steps = ("targets", target_name)
         task = self.data.spec(target.task)
-        own = self.data.training_task(task)
-        language = self.data.english(own)
-        key = f"{own.name}/{language}"
-        mix = {key: TaskShare(key=key, task=own.name, limit=target.limit)}
-        for extra, share in self._mix(arm, ("arms", arm_name)).items():
-            mix.setdefault(extra, share)
-        defaults = task.training or own.training
-        settings = self.recipe.settings(defaults, target.train, arm.settings)
         facts = facts_of(self.recipe, arm, self.all.facts)
         label = f"{target_name} by {arm_name} {self.place}"
-        module = self._train(arm, mix, settings, facts, f"train {label}")
+        given = {f"targets.{target_name}.train": target.train, f"arms.{arm_name}.settings": arm.settings}
+        module = None
+        for first in task.before if target.before is None else target.before:
+            spec = self.data.spec(first)
+            self._needed_first(spec, steps)
+            layers = self._layers(spec.training, **given)
+            module = self._train(arm, self._own(spec, target), layers, facts, f"train {label} on {first}", module)
+        own = self.data.training_task(task)
+        mix = self._own(own, target)
+        for extra, share in self._mix(arm, ("arms", arm_name)).items():
+            mix.setdefault(extra, share)
+        layers = self._layers(task.training or own.training, **given)
+        module = self._train(arm, mix, layers, facts, f"train {label}", module)
         languages = self.data.languages(target.languages, task, [target.split], (*steps, "languages"))
         stage = self._scores(module, target.task, target.split, languages, target.test_limit, label, facts.open)
         self._cell(arm_name, target.task, stage, target_name, "evaluate")
+
+    def _own(self, spec: TaskSpec, target: Target) -> dict[str, TaskShare]:
+        key = f"{spec.name}/{self.data.english(spec)}"
+        return {key: TaskShare(key=key, task=spec.name, limit=target.limit)}
+
+    def _needed_first(self, spec: TaskSpec, steps: tuple[str, ...]) -> None:
+        """Data that are missing for a task trained on first: say that it can be left out."""
+        language = self.data.english(spec)
+        if self.data.find(spec.name, language, "train") is None:
+            error = DataError(
+                f"no data for {spec.name}/{language} train",
+                where=self.recipe.where(*steps),
+                why="the target is trained on it first",
+                fix="add the data, or train without it: `before: []`",
+            )
+            self.data.missing.setdefault(f"{spec.name}/{language} train", error)
 
     def _evaluate(self, steps: tuple[str | int, ...], entry: Evaluate, task: str) -> None:
         languages = self.data.languages(entry.languages, self.data.spec(task), [entry.split], (*steps, "languages"))

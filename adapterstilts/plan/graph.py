@@ -67,7 +67,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe expands to. ``stages`` stand after their parents; ``names``: module name -> hash."""
+    """What a recipe expands to. ``stages`` stand after their parents; ``names``: module name -> hash.
+
+    ``origins``: training stage -> setting -> who set it: ``task``, ``method`` or a place in the recipe; else a default.
+    """
 
     recipe: str
     stages: tuple[Stage, ...]
@@ -75,6 +78,7 @@ class Plan:
     names: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     text: str = ""
+    origins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
     def by_hash(self) -> dict[str, Stage]:

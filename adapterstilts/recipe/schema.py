@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Pri
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.composition import BASE, check_name, from_plain
-from adapterstilts.settings import EngineSettings, Float, MethodSettings, Precision, Settings, TrainSettings
+from adapterstilts.settings import EngineSettings, Float, MethodSettings, Precision, Settings
 
 ALL: Literal["all"] = "all"
 
@@ -127,7 +127,8 @@ class Target(Settings):
 
     description: str = ""
     task: str
-    limit: int | None = Field(None, gt=0, description="English training examples")
+    before: Words | None = Field(None, description="tasks trained on first, one after another; the task's own if unset")
+    limit: int | None = Field(None, gt=0, description="English training examples of each task")
     train: dict[str, Any] = Field({}, description="overrides of the training settings")
     languages: Chosen = None
     split: str = "test"
@@ -240,10 +241,6 @@ class Recipe(Settings):
     def filling(self) -> Mapping[str, str]:
         """Language code -> the module that stands in the slot {language}."""
         return self.slots.get("language", {})
-
-    def settings(self, defaults: Mapping[str, Any], *overrides: Mapping[str, Any]) -> TrainSettings:
-        """The training settings: a task's defaults, then the recipe's ``train``, then these; later ones win."""
-        return TrainSettings.model_validate(layered(defaults, self.train, *overrides))
 
 
 def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:

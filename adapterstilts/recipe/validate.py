@@ -223,9 +223,14 @@ class _Check:
         for name, target in self.recipe.targets.items():
             steps: Steps = ("targets", name)
             spec = self._task(target.task, (*steps, "task"))
-            if spec is not None:
-                self._has_head(spec, (*steps, "task"))
-                self._chosen(target.languages, [spec], (*steps, "languages"))
+            if spec is None:
+                continue
+            self._has_head(spec, (*steps, "task"))
+            self._chosen(target.languages, [spec], (*steps, "languages"))
+            for index, first in enumerate(spec.before if target.before is None else target.before):
+                earlier = self._task(first, (*steps, "before", index))
+                if earlier is not None:
+                    self._has_head(earlier, (*steps, "before", index))
         if bool(self.recipe.targets) != bool(self.recipe.arms):
             one, other = ("targets", "arms") if self.recipe.targets else ("arms", "targets")
             self.fail(f"{one} without {other}", (one,), fix="arms: {none: {}}" if one == "targets" else None)

@@ -22,7 +22,7 @@ SEARCHED = ("bitext", "ranking")  # formats without a head: their answers are fo
 GoldForm = Literal["lines", "tags", "pairs", "indices", "squad"]
 # What a task says about itself and where its data come from; it does not decide what is computed from given data.
 PROSE = frozenset(
-    {"title", "benchmarks", "licence", "citation", "url", "notes", "sizes", "sources", "source", "training"}
+    {"title", "benchmarks", "before", "licence", "citation", "url", "notes", "sizes", "sources", "source", "training"}
 )
 
 
@@ -179,6 +179,7 @@ class TaskSpec(Settings):
     labels: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     metric: str
     train: str | None = Field(None, description="task a target is trained on by default; null: its own train split")
+    before: tuple[str, ...] = Field((), description="tasks that a target is trained on first, one after another")
     head: str | None = Field(None, description="tasks of one head name share a head (SIQA, then COPA, then XCOPA)")
     splits: tuple[str, ...] = ("train", "dev", "test")
     settings: TaskSettings = TaskSettings()

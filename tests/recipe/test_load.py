@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from adapterstilts.errors import AdapterstiltsError, DataError, RecipeError
 from adapterstilts.modules.composition import parse
+from adapterstilts.plan.layers import settled
 from adapterstilts.recipe import InvalidRecipe, Recipe, from_plain, load
 from tests.conftest import unit
 
@@ -68,7 +69,7 @@ def test_a_whole_recipe(tmp_path: Path) -> None:
     recipe = load(write(tmp_path / "r.yaml", WHOLE))
     assert recipe.languages == ("en", "no", "sw")  # `no` is a language, not false
     assert recipe.train["learning_rate"] == 3e-5
-    assert recipe.settings({"epochs": 1}).learning_rate == 3e-5
+    assert settled({"task": {"epochs": 1}, "train": recipe.train}, 1.0)[0].learning_rate == 3e-5
     assert recipe.modules["nli-x"].description == "big n=150"
     assert recipe.targets["qa"].limit == 150
     assert recipe.modules["top"].on == parse("stack(nli, fuse(nli-x, joint))")
@@ -147,7 +148,9 @@ def test_settings_are_checked_as_they_combine(tmp_path: Path) -> None:
         targets: {qa: {task: t, train: {evaluate: 4}}}
         arms: {none: {settings: {select: best}}}
         """
-    assert load(write(tmp_path / "good.yaml", text)).settings({"evaluate": 4}, {"select": "best"}).select == "best"
+    recipe = load(write(tmp_path / "good.yaml", text))
+    layers = {"targets.qa.train": recipe.targets["qa"].train, "arms.none.settings": recipe.arms["none"].settings}
+    assert settled(layers, None)[0].select == "best"
     (problem,) = problems(write(tmp_path / "bad.yaml", text.replace("{evaluate: 4}", "{}")))
     assert "need dev scores" in problem.what and str(problem.where).endswith("bad.yaml:5")
 

@@ -45,7 +45,7 @@ class Ranking:
         return [encoded for _, encoded in pair_rows(texts, tokenizer, task.settings.max_length)]
 
     def texts(self, example: Example) -> list[str]:
-        return [example["text"]]
+        return [example[key] for key in ("text", "context") if example[key] is not None]
 
     def usable(self, example: Example) -> bool:
         """Nothing is trained on it: the published dual encoders have a loss of their own."""

@@ -97,8 +97,9 @@ def parts_of(name: str, tasks: TaskRegistry, languages: tuple[str, ...] = ()) ->
 def _suite_parts(suite: Suite, tasks: TaskRegistry, languages: tuple[str, ...]) -> Iterator[Part]:
     for name in suite.tasks:
         spec = tasks.get(name)
-        trained = tasks.get(spec.train_task)
-        if "train" in trained.splits:
+        for trained in map(tasks.get, (*spec.before, spec.train_task)):
+            if "train" not in trained.splits:
+                continue
             own = trained.selection.language
             code = own if own in trained.languages else trained.languages[0]
             wanted = ("train", trained.selection.split)
