@@ -1,4 +1,4 @@
-"""docs/tasks.md: its five-line task works as it is printed there, and its table is that of the YAML files."""
+"""docs/tasks.md: its five-line task works as it is printed there; the tables of all pages are those of the code."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_own_files_need_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [e["count"] for e in found if not e["missing"]] == [1]
 
 
-def test_the_table_is_that_of_the_tasks() -> None:
-    done = subprocess.run([sys.executable, DOCS / "task_table.py", "--check"], check=False)
-    assert done.returncode == 0, "run: python docs/task_table.py"
+def test_the_tables_are_those_of_the_code() -> None:
+    done = subprocess.run([sys.executable, DOCS / "tables.py", "--check"], check=False)
+    assert done.returncode == 0, "run: python docs/tables.py"
 
 
 def test_what_the_page_names_exists() -> None:

@@ -46,7 +46,7 @@ def tasks(store: Store, registry: TaskRegistry) -> list[Entry]:
                 "metric": spec.metric,
                 "languages": list(spec.languages),
                 "splits": list(spec.splits),
-                "train": spec.train_task,
+                "train": list((*spec.before, spec.train_task)),
                 "licence": spec.licence,
             }
         )
