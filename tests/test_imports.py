@@ -32,6 +32,7 @@ FLOORS = {
     "encoder": 1,
     "located": 0,
     "settings": 0,
+    "inside": 0,
     "offline": 0,
     "errors": -1,
     "redact": -2,

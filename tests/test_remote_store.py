@@ -52,8 +52,8 @@ def test_only_what_is_needed_is_pulled(tmp_path: Path, url: str) -> None:
         (lambda folder: (folder / "deep" / "file").write_text("longer"), "bytes instead of"),
         (lambda folder: (folder / "deep" / "file").unlink(), "file"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "cannot be read"),
-        (lambda folder: rewrite(folder, lambda plain: plain["files"].update({"../../x": {}})), "leaves the artifact"),
-        (lambda folder: rewrite(folder, lambda plain: plain["files"].update({"/etc/x": {}})), "leaves the artifact"),
+        (lambda folder: rewrite(folder, lambda plain: plain["files"].update({"../../x": {}})), "leaves the folder"),
+        (lambda folder: rewrite(folder, lambda plain: plain["files"].update({"/etc/x": {}})), "name is absolute"),
         (lambda folder: rewrite(folder, lambda plain: plain.update(hash=B)), "not artifact"),
     ],
 )

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from adapterstilts.api.exchange import base_ref, new_folder
@@ -21,6 +21,7 @@ from adapterstilts.api.hub import READ, download, is_folder, refused
 from adapterstilts.api.places import PathLike, absolute, open_store, open_tasks
 from adapterstilts.encoder.reference import locate
 from adapterstilts.errors import DataError, RecipeError, StoreError
+from adapterstilts.inside import why_outside
 from adapterstilts.modules.composition import check_name, format_tree, parse
 from adapterstilts.plan.graph import make_stage
 from adapterstilts.plan.used import from_facts, plain_facts, stored_facts
@@ -252,9 +253,10 @@ def _read(folder: Path) -> dict[str, Any]:
     if about.get("schema_version") != VERSION:
         raise DataError("a shared module of another version", where=str(folder / ABOUT), fix="a newer adapterstilts")
     for path, hash in files.items():
-        inner = PurePosixPath(path)
-        if inner.is_absolute() or ".." in inner.parts or inner.suffix not in (".json", ".safetensors"):
-            raise DataError(f"`{path}` is not read", where=str(folder / ABOUT), why="JSON and safetensors only")
+        why = why_outside(path)
+        if why or not path.endswith((".json", ".safetensors")):
+            why = why or "JSON and safetensors only"
+            raise DataError(f"`{path}` is not read", where=str(folder / ABOUT), why=why)
         if not (folder / path).is_file():
             raise DataError(f"`{path}` is missing", where=str(folder), why="its list of files names it")
         if sha256(folder / path) != hash:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from adapterstilts.errors import DataError
+from adapterstilts.inside import why_outside
 from adapterstilts.store.files import sha256 as file_sha256
 
 MANIFEST = "manifest.json"  # the first member: {schema_version, files: {name: {sha256, bytes}}, ...}
@@ -137,14 +138,9 @@ def _extracted(tar: tarfile.TarFile, folder: Path, where: str) -> dict[str, Any]
 
 
 def _refuse_unsafe(member: tarfile.TarInfo, where: str) -> None:
-    name = PurePosixPath(member.name)
-    why = None
-    if not member.isreg():
-        why = "it is no plain file (a link or a device)"
-    elif name.is_absolute() or "\\" in member.name:
-        why = "its name is absolute"
-    elif ".." in name.parts or str(name) != member.name or str(name) == ".":
-        why = "its name leaves the folder"
+    why = why_outside(member.name) if member.isreg() else "it is no plain file (a link or a device)"
+    if why is None and str(PurePosixPath(member.name)) != member.name:
+        why = "its name leaves the folder, or may"
     if why is not None:
         raise DataError(f"`{member.name}` is refused", where=where, why=why, fix="do not trust this archive")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from adapterstilts.errors import MissingDependency, StoreError
+from adapterstilts.inside import why_outside
 from adapterstilts.store.artifacts import MANIFEST, Store
 
 _PLACE = re.compile(r"artifacts/([a-z]+)/[0-9a-f]{2}/([0-9a-f]{64})/manifest\.json$")
@@ -91,10 +91,8 @@ def _names(text: bytes, where: str) -> list[str]:
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError("a manifest cannot be read", where=where, why=str(error)) from error
     for name in names:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-            raise StoreError(
-                f"`{name}` is refused", where=where, why="it leaves the artifact", fix="do not trust this store"
-            )
+        if why := why_outside(name):
+            raise StoreError(f"`{name}` is refused", where=where, why=why, fix="do not trust this store")
     return names
 
 

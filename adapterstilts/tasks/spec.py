@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from adapterstilts.errors import RecipeError
+from adapterstilts.inside import why_outside
 from adapterstilts.settings import Float, Settings, TrainSettings
 
 FormatName = Literal["classification", "multiple_choice", "tagging", "span", "masked_lm", "bitext", "ranking"]
@@ -81,7 +82,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _stay_inside(name: str) -> None:
     """A task file may come from somebody else: what it names lies inside the folder that the user gives as data."""
-    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+    if why_outside(name):
         raise ValueError(f"`{name}` leaves the folder of the data")
 
 
