@@ -113,6 +113,8 @@ def import_module(
 
     check_name(name)
     opened, source = open_store(store), str(directory)
+    if is_folder(source) and not Path(source).is_dir():
+        raise RecipeError(f"the folder `{source}` does not exist", fix="a folder, or owner/name on the Hub")
     place = Path(source) if is_folder(source) else download(source)
     origin = str(place.resolve()) if is_folder(source) else source
     read = (importing.import_peft if library == "peft" else importing.import_adapterhub)(place)
