@@ -198,9 +198,9 @@ class Sublayer:
         return slot in self.adapters
 
     def reads(self, slot: str, state: Tensor) -> Tensor:
-        """What goes into a module's down-projection when the sublayer's output is ``state``."""
+        """What goes into a module's down-projection when the sublayer's output is ``state``, in fp32."""
         found: Tensor = self.adapters[slot].pre_forward(state, self.before, self._norm)[0]
-        return found
+        return found.float()
 
     def added(self, slot: str, state: Tensor) -> Tensor:
         """g(h) - h of one module."""
@@ -220,14 +220,15 @@ class Sublayer:
 
     def _norm(self, state: Tensor) -> Tensor:
         normed: Tensor = self.norm(state.to(self.norm.weight.dtype))
-        return normed.float()
+        return normed
 
 
 def _end(
     path: str, layer: Any, forward: Callable[[str, Sublayer, Tensor], Tensor | None]
 ) -> Callable[[Tensor, Tensor, nn.LayerNorm], Tensor]:
     def composed(hidden: Tensor, before: Tensor, norm: nn.LayerNorm) -> Tensor:
-        added = forward(path, Sublayer(layer, before.float(), norm), hidden.float())
+        # In the base's precision: its sums round alike there, and only what a module reads becomes fp32.
+        added = forward(path, Sublayer(layer, before, norm), hidden) if layer.adapters else None
         after = hidden if added is None else (hidden + added).to(hidden.dtype)
         output: Tensor = norm(after + before)
         return output
