@@ -9,15 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adapterstilts.api import environment
 from adapterstilts.api.hub import download, is_folder
 from adapterstilts.api.places import PathLike, absolute, module_base, open_store
 from adapterstilts.errors import DataError, RecipeError
-from adapterstilts.modules.composition import check_name, format_tree
-from adapterstilts.stages.specs import BaseRef
+from adapterstilts.modules.composition import Leaf, check_name, format_tree, leaves
+from adapterstilts.modules.methods import Family, families_of, rows_of
+from adapterstilts.plan.used import plain_facts
+from adapterstilts.recipe.facts import Facts, Shape
+from adapterstilts.stages.specs import BaseRef, ImportSpec
 from adapterstilts.store import Store
+
+if TYPE_CHECKING:
+    from adapterstilts.modules.importing import Composed
 
 Library = Literal["peft", "adapterhub"]
 
@@ -95,65 +101,62 @@ def import_module(
 ) -> Any:
     """Take a plain peft or adapters directory, or ``owner/name[@revision]`` on the Hub, into the store under a name.
 
+    A setup of plain adapters (a stack, an AdapterFusion) is taken as the composition that it is.
+
     Returns:
-        {schema_version, name, hash, base, method, parameters, ignored}
+        {schema_version, name, hash, base, expression, modules: [{leaf, method, parameters}], ignored}
 
     Raises:
         DataError: no such directory, a pickle, another base, or something that no method here says exactly.
     """
     environment.prepare()
     from adapterstilts.encoder.base import load_base
-    from adapterstilts.modules import importing
-    from adapterstilts.modules.artifact import leaf_id, write_module
+    from adapterstilts.modules.artifact import write_foreign
     from adapterstilts.modules.attach import Adapted
-    from adapterstilts.modules.composition import Leaf
-    from adapterstilts.modules.leaf import LeafWeights
+    from adapterstilts.modules.importing import check_fits, import_any
     from adapterstilts.plan.graph import make_stage
-    from adapterstilts.stages.specs import ImportSpec
 
     check_name(name)
     opened, source = open_store(store), str(directory)
     if is_folder(source) and not Path(source).is_dir():
         raise RecipeError(f"the folder `{source}` does not exist", fix="a folder, or owner/name on the Hub")
     place = Path(source) if is_folder(source) else download(source)
-    origin = str(place.resolve()) if is_folder(source) else source
-    read = (importing.import_peft if library == "peft" else importing.import_adapterhub)(place)
+    read = import_any(library, place)
     ref = base_ref(absolute(base), opened)
-    encoder = load_base(ref.ref)
-    layers = read.weights.method.parameters.get("layers")
-    if layers and layers[-1] >= encoder.layers:
-        why = f"the base has layers 0 to {encoder.layers - 1}"
-        raise DataError(f"a module on layer {layers[-1]}", where=str(place), why=why, fix="--base: its own one")
-    fresh = Adapted(encoder, {"module": LeafWeights(read.weights.method)}, None)
-    importing.fitting(read, fresh.tensors("module"), place)
-    tensors = dict(read.weights.tensors or {})
-    if importing.changes_nothing(tensors):
-        raise DataError("this module changes nothing", where=str(place), why="it was never trained: its deltas are 0")
-    adapted = Adapted(load_base(ref.ref), {"module": read.weights}, Leaf("module"))
-    spec = ImportSpec(base=ref, method=read.weights.method, library=library, leaf=leaf_id(tensors))
+    weights = {leaf: part.weights for leaf, part in read.parts.items()}
+    check_fits(weights, load_base(ref.ref), place)
+    adapted = Adapted(load_base(ref.ref), weights, read.tree, fusion=read.fusion)
+    spec = _import_spec(ref, library, read)
     stage = make_stage("import", spec, {}, f"import {library} {Path(source).name}")
+    origin = str(place.resolve()) if is_folder(source) else source
     manifest = {
         "label": stage.label,
         "version": spec.version,
         "parents": {},
         "spec": spec.model_dump(mode="json"),
-        "facts": {"from": origin, "ignored": list(read.ignored), "trained": spec.leaf},
+        "facts": {"from": origin, "ignored": list(read.ignored), "trained": leaves(read.tree)[-1]},
     }
     if not opened.has(stage.hash):
         with opened.write(stage.hash, "import", manifest) as folder:
-            write_module(
-                folder,
-                adapted,
-                trained="module",
-                parents={},
-                heads={},
-                base=ref.fingerprint,
-                tokenizer=ref.tokenizer,
-            )
+            write_foreign(folder, adapted, base=ref.fingerprint, tokenizer=ref.tokenizer)
     opened.names.set(name, stage.hash)
-    method = read.weights.method
-    about = {"schema_version": 1, "name": name, "hash": stage.hash, "base": ref.ref, "method": method.name}
-    return {**about, "parameters": dict(method.parameters), "ignored": list(read.ignored)}
+    modules = [{"leaf": leaf, **part.method.model_dump(mode="json")} for leaf, part in weights.items()]
+    about = {"schema_version": 1, "name": name, "hash": stage.hash, "base": ref.ref}
+    return {**about, "expression": format_tree(read.tree), "modules": modules, "ignored": list(read.ignored)}
+
+
+def _import_spec(base: BaseRef, library: Library, read: Composed) -> ImportSpec:
+    """What identifies an imported module: its weights and, of a composition, how they stand on each other."""
+    from adapterstilts.modules.artifact import leaf_id
+
+    methods = [read.parts[leaf].weights.method for leaf in leaves(read.tree)]
+    if isinstance(read.tree, Leaf):
+        return ImportSpec(base=base, method=methods[0], library=library, leaf=read.tree.name)
+    families = frozenset[Family]().union(*map(families_of, methods))
+    shape: Shape = "fuse" if read.fusion else "stack"
+    facts = Facts(families, shape=shape, methods=tuple(row.name for method in methods for row in rows_of(method)))
+    tree, mixtures = format_tree(read.tree), leaf_id(read.fusion)
+    return ImportSpec(base=base, method=None, library=library, leaf=mixtures, tree=tree, facts=plain_facts(facts))
 
 
 def base_ref(base: str, store: Store) -> BaseRef:

@@ -110,16 +110,18 @@ def _importer(library: Literal["peft", "adapterhub"], reads: str) -> Verb:
         output = Output(session)
         if made["ignored"]:
             output.warn([f"left out: {', '.join(made['ignored'][:4])} ({len(made['ignored'])} tensors, such as heads)"])
-        output.emit(
-            made,
-            lambda console: console.print(
-                f"module `{name}` on {made['base']}: {made['method']} {words(made['parameters'])}", soft_wrap=True
-            ),
-        )
+
+        def show(console: Console) -> None:
+            console.print(f"module `{name}` on {made['base']}: {made['expression']}", soft_wrap=True)
+            for leaf in made["modules"]:
+                console.print(f"{leaf['leaf']}: {leaf['name']} {words(leaf['parameters'])}", soft_wrap=True)
+
+        output.emit(made, show)
         return 0
 
     return take
 
 
-for _library, _reads in (("peft", "a LoRA, DoRA or IA3 of plain peft"), ("adapterhub", "a bottleneck of AdapterHub")):
+_READS = {"peft": "a LoRA, DoRA or IA3 of plain peft", "adapterhub": "a bottleneck or a setup of AdapterHub"}
+for _library, _reads in _READS.items():
     import_.add_command(_importer(_library, _reads))  # type: ignore[arg-type]

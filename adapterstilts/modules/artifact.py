@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,19 @@ def write_module(
     }
     (directory / "module.json").write_text(json.dumps(plain, indent=2))
     return read_module(directory)
+
+
+def write_foreign(directory: Path, adapted: Adapted, *, base: str, tokenizer: str) -> Module:
+    """Write a composition that came from outside; its leaves are named by their ids, and none has a parent here."""
+    assert adapted.tree is not None
+    *below, top = leaves(adapted.tree)
+    with TemporaryDirectory(dir=directory) as temporary:
+        parents = {leaf: Path(temporary) / leaf for leaf in below}
+        for leaf, place in parents.items():
+            save(adapted.model, adapted.parts[leaf], place)
+        return write_module(
+            directory, adapted, trained=top, parents=parents, heads={}, base=base, tokenizer=tokenizer
+        )
 
 
 def leaf_id(tensors: Mapping[str, Tensor]) -> str:

@@ -257,32 +257,6 @@ def write(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, d
     save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
 
 
-def write_fusion(config: Mapping[str, Any], mixed: Mapping[str, Tensor], names: Sequence[str], directory: Path) -> None:
-    """An AdapterFusion over modules of these names as plain adapters reads it.
-
-    Args:
-        config: of one of the modules, which knows the model.
-        mixed: '<fusion>/<path of the sublayer>/<name>' -> tensor.
-    """
-    from adapters import AdapterFusionConfig
-    from safetensors.torch import save_file
-
-    directory.mkdir(parents=True, exist_ok=True)
-    name = ",".join(names)
-    own = {
-        **config,
-        "config": AdapterFusionConfig.load("dynamic").to_dict(),
-        "name": name,
-        "adapter_names": list(names),
-    }
-    (directory / "adapter_fusion_config.json").write_text(json.dumps(own, indent=2, sort_keys=True))
-    state = {}
-    for full, tensor in mixed.items():
-        _, path, inner = full.split("/")
-        state[f"{path}.adapter_fusion_layer.{name}.{inner}"] = tensor.contiguous().cpu()
-    save_file(state, directory / "model_adapter_fusion.safetensors", metadata={"format": "pt"})
-
-
 def read(directory: Path) -> dict[str, Tensor]:
     """Tensors of a stored bottleneck, named as ``tensors`` names them.
 

@@ -19,7 +19,8 @@ from adapterstilts.modules.artifact import Module
 from adapterstilts.modules.composition import Fuse, Leaf, Stack, Tree, simplify
 from adapterstilts.modules.forward import fusion_key, fusions
 from adapterstilts.modules.kinds import PLAIN
-from adapterstilts.modules.methods import UNION, get_method, parts_of
+from adapterstilts.modules.methods import families_of, get_method, parts_of
+from adapterstilts.modules.setups import alike, fusion_name, unlike_plain, write_fusion, write_setup
 
 Library = Literal["peft", "adapterhub"]
 FAMILY: Mapping[str, str] = {"peft": "delta", "adapterhub": "bottleneck"}
@@ -50,8 +51,8 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
     """
     _check_fusions(module, library)
     order, mixed = _in_order(simplify(module.bound()))
-    pieces = [(leaf, key, part.name) for leaf in order for key, part in parts_of(module.methods[leaf.name])]
-    families = [get_method(method).family for _, _, method in pieces]
+    pieces = [(leaf, key, part) for leaf in order for key, part in parts_of(module.methods[leaf.name])]
+    families = [get_method(method.name).family for _, _, method in pieces]
     if "weights" in families:
         raise RecipeError(
             f"a module on a base of its own weights cannot be exported to {library}",
@@ -62,32 +63,41 @@ def export_parts(module: Module, library: Library, out: Path, base: str) -> list
         other = "adapterhub" if library == "peft" else "peft"
         raise RecipeError(
             f"nothing for {library} in this module",
-            why=f"it is made of {', '.join(method for _, _, method in pieces)}",
+            why=f"it is made of {', '.join(method.name for _, _, method in pieces)}",
             fix=f"adapterstilts export {other}",
         )
+    folders = [f"{number}-{method.name}" for number, (_, _, method) in enumerate(pieces, start=1)]
+    folders = folders if len(pieces) > 1 else ["."]
+    groups: dict[str, list[str]] = {}  # by fusion, the folders that it mixes
+    for (leaf, _, _), folder in zip(pieces, folders, strict=True):
+        if leaf.name in mixed:
+            groups.setdefault(fusion_key(mixed[leaf.name]), []).append(folder)
     parts = []
-    numbers = {fusion_key(fusion): f"fusion-{number}" for number, fusion in enumerate(mixed.values(), start=1)}
-    for number, ((leaf, key, method), family) in enumerate(zip(pieces, families, strict=True), start=1):
-        folder = "." if len(pieces) == 1 else f"{number}-{method}"
+    for (leaf, key, method), family, folder in zip(pieces, families, folders, strict=True):
         shutil.copytree(module.directory / "leaves" / leaf.name / key, out / folder, dirs_exist_ok=True)
         if family == "delta":
-            _finish_delta(out / folder, leaf.weight, method, base)
-        own = numbers[fusion_key(mixed[leaf.name])] if leaf.name in mixed else None
-        part = Part(folder, method, "peft" if family == "delta" else "adapterhub", leaf.weight, own)
+            _finish_delta(out / folder, leaf.weight, method.name, base)
+        fusion = fusion_name(groups[fusion_key(mixed[leaf.name])]) if leaf.name in mixed else None
+        part = Part(folder, method.name, "peft" if family == "delta" else "adapterhub", leaf.weight, fusion)
         if family == "bottleneck":
             config = json.loads((out / folder / bottleneck.CONFIG).read_text())
             bottleneck.write(config, bottleneck.read(out / folder), _slot(part), out / folder)
         parts.append(part)
-    for key, folder in numbers.items():
-        inside = [part for part in parts if part.fusion == folder]
+    for key, names in groups.items():
         tensors = {name: tensor for name, tensor in module.fusion().items() if name.startswith(f"{key}/")}
-        config = json.loads((out / inside[0].folder / bottleneck.CONFIG).read_text())
-        bottleneck.write_fusion(config, tensors, [_slot(part) for part in inside], out / folder)
+        config = json.loads((out / names[0] / bottleneck.CONFIG).read_text())
+        write_fusion(config, tensors, names, out / fusion_name(names))
+    if len([part for part in parts if part.library == "adapterhub"]) > 1:
+        write_setup(_setup(parts), out)
     heads = sorted((module.directory / "heads").glob("*.safetensors"))
     for head in heads:
         (out / "heads").mkdir(exist_ok=True)
         shutil.copyfile(head, out / "heads" / head.name)
-    (out / "README.md").write_text(readme(parts, base, [head.stem for head in heads]), encoding="utf-8")
+    own = [(leaf.name, method) for leaf, _, method in pieces if families_of(method) == {"bottleneck"}]
+    fused = [method for name, method in own if name in mixed]
+    reason = _sum_problem(parts) or unlike_plain([method for _, method in own], fused)
+    text = readme(parts, base, [head.stem for head in heads], reason)
+    (out / "README.md").write_text(text, encoding="utf-8")
     return parts
 
 
@@ -95,14 +105,12 @@ def _check_fusions(module: Module, library: Library) -> None:
     """Raise RecipeError unless every mixture is an AdapterFusion as plain adapters computes it."""
     for fusion in fusions(module.tree):
         methods = [module.methods[child.name] for child in fusion.children if isinstance(child, Leaf)]
-        # Where a module does not sit, it counts as zero here and not at all there.
-        places = {(method.name, str(method.parameters.get("layers"))) for method in methods}
-        alike = len(methods) == len(fusion.children) and len(places) == 1
-        if library == "adapterhub" and fusion.how == "attention" and alike and methods[0].name != UNION:
-            continue
-        why = f"plain peft and adapters have no place for its trained mixture (how={fusion.how})"
-        if library == "adapterhub" and fusion.how == "attention":
+        if library != "adapterhub" or fusion.how != "attention":
+            why = f"plain peft and adapters have no place for its trained mixture (how={fusion.how})"
+        elif len(methods) < len(fusion.children) or not alike(methods):
             why = "AdapterFusion of the plain library mixes single modules of one method on the same layers"
+        else:
+            continue
         fix = "export the modules that it mixes, each by its own name"
         raise RecipeError("a fusion cannot be exported", why=why, fix=fix)
 
@@ -131,39 +139,31 @@ def _finish_delta(folder: Path, weight: float, method: str, base: str) -> None:
     delta.write(config, state, folder)
 
 
-def readme(parts: list[Part], base: str, heads: list[str]) -> str:
-    """How the plain libraries load and compose the parts; the code is run by a test."""
+def readme(parts: list[Part], base: str, heads: list[str], reason: str | None) -> str:
+    """How the plain libraries load and compose the parts (the code is run by a test), or the reason why they cannot."""
     deltas = [part for part in parts if part.library == "peft"]
     bottlenecks = [part for part in parts if part.library == "adapterhub"]
     lines = ["from transformers import AutoModel", ""]
     lines += [f'model = AutoModel.from_pretrained("{base}", add_pooling_layer=False)']
     if bottlenecks:
         lines += ["", "import adapters", "", "adapters.init(model)  # before peft: afterwards it removes a LoRA"]
-        for part in bottlenecks:
-            name = _slot(part)
-            lines.append(f'model.load_adapter("{part.folder}", load_as="{name}", use_safetensors=True)')
-        groups: dict[str, list[str]] = {}
-        for part in bottlenecks:
-            groups.setdefault(part.fusion or part.folder, []).append(f'"{_slot(part)}"')
-        fused = [folder for folder in groups if folder in {part.fusion for part in bottlenecks}]
-        lines += [f'model.load_adapter_fusion("{folder}", use_safetensors=True)' for folder in fused]
-        items = [f"Fuse({', '.join(n)})" if folder in fused else n[0] for folder, n in groups.items()]
-        if fused or len(items) > 1:
-            lines.append("from adapters.composition import Fuse, Stack")
-        composed = items[0] if len(items) == 1 else f"Stack({', '.join(items)})"
-        lines.append(f"model.set_active_adapters({composed})")
+        if len(bottlenecks) > 1:
+            lines.append('model.load_adapter_setup(".", use_safetensors=True, set_active=True)')
+        else:
+            (part,) = bottlenecks
+            lines.append(f'model.load_adapter("{part.folder}", load_as="{_slot(part)}", use_safetensors=True)')
+            lines.append(f'model.set_active_adapters("{_slot(part)}")')
     if deltas:
         first, *rest = deltas
         lines += ["", "from peft import PeftModel", ""]
         lines.append(f'model = PeftModel.from_pretrained(model, "{first.folder}", adapter_name="{_slot(first)}")')
         lines += [f'model.load_adapter("{part.folder}", adapter_name="{_slot(part)}")' for part in rest]
-        if rest and _composes(parts) is None:
+        if rest and reason is None:
             names = ", ".join(f'"{_slot(part)}"' for part in deltas)
             lines.append(f"model.base_model.set_adapter([{names}])  # the sum of the deltas; all count")
     lines.append("model.eval()")
     text = [f"# Exported by adapterstilts: {' + '.join(part.method for part in parts)} on {base}", ""]
     text += ["Run from this folder:", "", "```python", *lines, "```", ""]
-    reason = _composes(parts)
     if reason is not None:
         text += ["Each part alone gives equal outputs. Together they are", f"{reason}.", ""]
         if not bottlenecks:
@@ -176,17 +176,22 @@ def readme(parts: list[Part], base: str, heads: list[str]) -> str:
 
 
 def _slot(part: Part) -> str:
-    return "module" if part.folder == "." else "part" + part.folder.partition("-")[0]
+    """What a part is called in its library."""
+    return "module" if part.folder == "." else part.folder
 
 
-def _composes(parts: list[Part]) -> str | None:
-    """Why the plain libraries do not compute the parts together; None when they do."""
+def _setup(parts: list[Part]) -> list[str | list[str]]:
+    """The bottlenecks from the bottom, those of one fusion together."""
+    groups: dict[str, list[str]] = {}
+    for part in parts:
+        if part.library == "adapterhub":
+            groups.setdefault(part.fusion or part.folder, []).append(part.folder)
+    return [names if name not in names else name for name, names in groups.items()]
+
+
+def _sum_problem(parts: list[Part]) -> str | None:
+    """Why plain peft does not compute the sum of the deltas; None when it does."""
     deltas = [part.method for part in parts if part.library == "peft"]
     if len(deltas) > 1 and not all(method in PLAIN for method in deltas):
         return "a sum of deltas, which plain peft does not compute (it nests or multiplies DoRA and IA3)"
-    others = [part.method for part in parts if part.library == "adapterhub"]
-    if len(others) > 1 and "par_bn" in others:
-        return "a stack with a parallel bottleneck, of which plain adapters loses the hidden state"
-    if any(method.endswith("_inv") for method in others[1:]):
-        return "a stack that maps the embeddings above its lowest module, which plain adapters does not do"
     return None

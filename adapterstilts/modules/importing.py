@@ -15,8 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterstilts.encoder.base import Base
 from adapterstilts.errors import DataError
-from adapterstilts.modules import bottleneck, delta
+from adapterstilts.modules import bottleneck, delta, setups
+from adapterstilts.modules.artifact import leaf_id
+from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.composition import Leaf, Tree, leaves, map_leaves, simplify
+from adapterstilts.modules.forward import fusion_key, fusions
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS, SITES, require_library, resolve
 from adapterstilts.settings import MethodSettings
@@ -31,6 +36,55 @@ class Imported:
 
     weights: LeafWeights
     ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A foreign composition: a tree over the ids of its leaves, and the weights of its mixtures."""
+
+    tree: Tree
+    parts: Mapping[str, Imported]
+    fusion: Mapping[str, Tensor]
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        return tuple(sorted({name for part in self.parts.values() for name in part.ignored}))
+
+
+def import_any(library: str, directory: Path) -> Composed:
+    """What a directory of plain peft or plain adapters holds: one module, or a setup of several.
+
+    Raises:
+        DataError: no such directory, a pickle, or something that nothing here says exactly.
+    """
+    if library == "adapterhub" and (directory / setups.SETUP).is_file():
+        return import_setup(directory)
+    alone = (import_peft if library == "peft" else import_adapterhub)(directory)
+    own = leaf_id(alone.weights.tensors or {})
+    return Composed(Leaf(own), {own: alone}, {})
+
+
+def import_setup(directory: Path) -> Composed:
+    """A setup of plain adapters (``save_adapter_setup``): stacks and AdapterFusions of bottlenecks.
+
+    Raises:
+        DataError: a part that cannot be read, or a composition that plain adapters computes in a way of its own.
+    """
+    named = setups.read_setup(directory)
+    read = {name: import_adapterhub(directory / name) for name in leaves(named)}
+    ids = {name: leaf_id(part.weights.tensors or {}) for name, part in read.items()}
+    tree = map_leaves(simplify(named), lambda leaf: Leaf(ids[leaf.name]))
+    fused = {name for fusion in fusions(named) for name in leaves(fusion)}
+    methods = {name: read[name].weights.method for name in leaves(named)}
+    reason = setups.unlike_plain(list(methods.values()), [methods[name] for name in methods if name in fused])
+    if reason is not None:
+        raise _unsaid(directory / setups.SETUP, "the stack", f"it is {reason}", "import its parts, and stack them here")
+    fusion = {}
+    for theirs, ours in zip(fusions(simplify(named)), fusions(tree), strict=True):
+        names = leaves(theirs)
+        for name, tensor in setups.read_fusion(directory, names).items():
+            fusion[f"{fusion_key(ours)}/{name}"] = tensor
+    return Composed(tree, {ids[name]: part for name, part in read.items()}, fusion)
 
 
 def import_peft(directory: Path) -> Imported:
@@ -128,9 +182,25 @@ _FREE |= {"inv_adapter_reduction_factor", "phm_dim", "stochastic_depth", "phm_in
 _FREE |= {"hypercomplex_nonlinearity", "learn_phm"}
 
 
-def fitting(imported: Imported, expected: Mapping[str, Tensor], where: Path) -> None:
+def check_fits(weights: Mapping[str, LeafWeights], base: Base, where: Path) -> None:
+    """Raise DataError unless the modules are of this base's shape, and change something; ``base`` is used up."""
+    for leaf in weights.values():
+        layers = leaf.method.parameters.get("layers")
+        if layers and layers[-1] >= base.layers:
+            why = f"the base has layers 0 to {base.layers - 1}"
+            raise DataError(f"a module on layer {layers[-1]}", where=str(where), why=why, fix="--base: its own one")
+        if _changes_nothing(leaf.tensors or {}):
+            raise DataError(
+                "this module changes nothing", where=str(where), why="it was never trained: its deltas are 0"
+            )
+    fresh = Adapted(base, {name: LeafWeights(leaf.method) for name, leaf in weights.items()}, None)
+    for name, leaf in weights.items():
+        fitting(leaf, fresh.tensors(name), where)
+
+
+def fitting(leaf: LeafWeights, expected: Mapping[str, Tensor], where: Path) -> None:
     """Raise DataError unless the tensors are those that the method has on this base."""
-    found = imported.weights.tensors or {}
+    found = leaf.tensors or {}
     for name in sorted({*found, *expected}):
         if name not in found or name not in expected:
             what = f"`{name}` is {'missing' if name not in found else 'one too many'}"
@@ -208,7 +278,7 @@ def _unsaid(where: Path, what: str, why: str, fix: str | None = None) -> DataErr
     return DataError(f"{what} cannot be imported", where=str(where), why=why, fix=fix)
 
 
-def changes_nothing(tensors: Mapping[str, Tensor]) -> bool:
+def _changes_nothing(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a module is still at its start: all of its tensors that begin at zero are zero."""
     ups = [t for n, t in tensors.items() if ".lora_B." in n or "adapter_up" in n]
     return bool(ups) and not any(bool(torch.count_nonzero(tensor)) for tensor in ups)

@@ -78,7 +78,7 @@ def stored_facts(store: Store, hash: str) -> Facts:
     if manifest["kind"] == "merge":
         tree = Merge(tuple(map(Leaf, spec["of"])), spec["how"], None, tuple(sorted(spec["parameters"].items())))
         return merged(tree, {part: stored_facts(store, part) for part in spec["of"]})
-    if manifest["kind"] == "pulled":
+    if spec.get("facts"):  # it came from outside, with what was said of it
         return from_facts(spec["facts"])
     tasks = frozenset(share["task"] for share in spec.get("mix", ()))
     if spec.get("start"):

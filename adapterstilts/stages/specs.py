@@ -114,16 +114,23 @@ class MergeSpec(Spec):
 
 
 class ImportSpec(Spec):
-    """A module that came from outside: no stage makes it, its weights are its identity."""
+    """A module that came from outside: no stage makes it, its weights are its identity.
+
+    Of a composition, ``tree`` is over the hashes of its leaves' weights, ``leaf`` that of its mixtures, and ``facts``
+    say what it can do; it has no one method.
+    """
 
     kind: ClassVar[str] = "import"
     base: BaseRef
-    method: MethodSettings
+    method: MethodSettings | None
     library: Literal["peft", "adapterhub"]
     leaf: str
+    tree: str | None = None
+    facts: dict[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
-        return super().identity() | {"base": self.base.identity()}
+        plain = super().identity() | {"base": self.base.identity()}
+        return {key: value for key, value in plain.items() if key not in ("tree", "facts") or value is not None}
 
 
 class PullSpec(Spec):

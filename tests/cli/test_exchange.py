@@ -118,3 +118,28 @@ def test_language_adapters_of_the_hub_fill_slots_as_the_plain_library_stacks_the
         with torch.no_grad():
             theirs = plain.eval()(input_ids=batch.ids[None, start : start + length]).last_hidden_state[0]
         torch.testing.assert_close(theirs, packed[start : start + length], atol=2e-5, rtol=1e-4)
+
+
+def test_a_setup_with_its_fusion_is_a_module_like_any_other(done: Program, tmp_path: Path) -> None:
+    from adapters.composition import Fuse, Stack
+
+    from adapterstilts.encoder.base import load_base
+    from tests.modules.test_exchange import saved_setup
+
+    methods = {"lang": "seq_bn_inv", "nli": "seq_bn", "qa": "seq_bn"}
+    block = Stack("lang", Fuse("nli", "qa"))
+    saved_setup(tmp_path / "s", lambda: load_base("lab/s0"), "dynamic", block, methods, use_safetensors=True)
+    made = done.json("import", "adapterhub", tmp_path / "s", "--base", "lab/s0", "--name", "fused")
+    lang, nli, qa = (leaf["leaf"] for leaf in made["modules"])
+    assert made["expression"] == f"stack({lang}, fuse({nli}, {qa}, how=attention))"
+    again = done.json("import", "adapterhub", tmp_path / "s", "--base", "lab/s0", "--name", "fused")
+    assert again["hash"] == made["hash"]
+    assert "AdapterFusion" in str(done.json("explain", "fused")) or "attention" in str(done.json("explain", "fused"))
+    done("stack", "fused", "--train", "t-nli", "--limit", "20", "--epochs", "1", "--name", "over-fused")
+    done("evaluate", "over-fused", "t-nli", "--languages", "en", "--limit", "10")
+    used = done.json("usage", "over-fused")
+    assert {row["how"] for row in used} == {"attention"} and {row["layer"] for row in used} == {0, 1, 2, 3}
+    out = done.json("export", "adapterhub", "fused", "--out", "fused-plain")
+    assert len(out["parts"]) == 3
+    back = done.json("import", "adapterhub", "fused-plain", "--base", "lab/s0", "--name", "back")
+    assert back["hash"] == made["hash"]

@@ -189,7 +189,7 @@ def test_plain_peft_directories_load_here(tmp_path, fresh_base, name, headed):  
     theirs.save_pretrained(tmp_path / "theirs")
     read = importing.import_peft(tmp_path / "theirs")
     ours = Adapted(fresh_base(), {"m": read.weights}, Leaf("m"))
-    importing.fitting(read, ours.tensors("m"), tmp_path)
+    importing.fitting(read.weights, ours.tensors("m"), tmp_path)
     encoder = theirs.base_model.model.roberta if headed else theirs
     same(plain(encoder), rows(hidden(ours, BATCH)))
 
@@ -216,7 +216,7 @@ def test_plain_adapters_directories_load_here(tmp_path, fresh_base, config, head
     model.save_adapter(str(tmp_path / "d"), "theirs", with_head=False, use_safetensors=True)
     read = importing.import_adapterhub(tmp_path / "d")
     ours = Adapted(fresh_base(), {"m": read.weights}, Leaf("m"))
-    importing.fitting(read, ours.tensors("m"), tmp_path)
+    importing.fitting(read.weights, ours.tensors("m"), tmp_path)
     same(plain(model.roberta if headed else model), rows(hidden(ours, BATCH)))
 
 
@@ -257,7 +257,91 @@ def test_a_module_of_another_base_does_not_fit(tmp_path, fresh_base):  # type: i
     expected = Adapted(fresh_base(), {"m": read.weights}, None).tensors("m")
     name = next(iter(expected))
     with pytest.raises(DataError, match="does not fit"):
-        importing.fitting(read, {**expected, name: torch.zeros(4, 99)}, tmp_path)
+        importing.fitting(read.weights, {**expected, name: torch.zeros(4, 99)}, tmp_path)
     with pytest.raises(DataError, match="missing"):
-        importing.fitting(read, {**expected, "encoder.layer.7.x": torch.zeros(1)}, tmp_path)
+        importing.fitting(read.weights, {**expected, "encoder.layer.7.x": torch.zeros(1)}, tmp_path)
     assert read_module(module.directory).tree == module.tree and os.path.exists(module.directory)
+
+
+def imported(directory, base):  # type: ignore[no-untyped-def]
+    """Outputs of a setup of plain adapters here."""
+    read = importing.import_setup(directory)
+    weights = {leaf: part.weights for leaf, part in read.parts.items()}
+    importing.check_fits(weights, base(), directory)
+    return read, rows(hidden(Adapted(base(), weights, read.tree, fusion=read.fusion), BATCH))
+
+
+@pytest.mark.parametrize(("expression", "methods"), [
+    ("fuse(a, b, how=attention)", {"a": "seq_bn", "b": "seq_bn"}),
+    ("stack(a, fuse(b, c, how=attention), d)", {"a": "seq_bn_inv", "b": "seq_bn", "c": "seq_bn", "d": "seq_bn"}),
+])  # fmt: skip
+def test_a_fusion_comes_back_from_its_export(tmp_path, fresh_base, expression, methods, monkeypatch):  # type: ignore[no-untyped-def]
+    module, ours = composed(tmp_path, fresh_base, expression, methods)
+    exchange.export_parts(module, "adapterhub", tmp_path / "out", str(fresh_base().directory))
+    read, again = imported(tmp_path / "out", fresh_base)
+    assert read.tree == module.tree and read.fusion.keys() == module.fusion().keys()
+    same(again, ours)
+    monkeypatch.chdir(tmp_path / "out")
+    same(plain(follow((tmp_path / "out" / "README.md").read_text())), ours)
+
+
+def saved_setup(directory, base, kind, block, methods, **options):  # type: ignore[no-untyped-def]
+    """Random modules and fusions of plain adapters, saved as its own setup; its outputs."""
+    import adapters
+
+    model = base().model
+    adapters.init(model)
+    for name, method in methods.items():
+        method, *left = method if isinstance(method, tuple) else (method,)
+        model.add_adapter(name, config=adapters.AdapterConfig.load(method, reduction_factor=4, leave_out=left))
+    fused = [part for part in (block, *block.children) if isinstance(part, adapters.composition.Fuse)]
+    for part in fused:
+        model.add_adapter_fusion(part, kind)
+    model.set_active_adapters(block)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if "adapter" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    model.save_adapter_setup(str(directory), block, **options)
+    return plain(model)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_setups_of_plain_adapters_load_here(tmp_path, fresh_base, kind):  # type: ignore[no-untyped-def]
+    from adapters.composition import Fuse, Stack
+
+    block = Stack("lang", Fuse("nli", "qa"), "task")
+    methods = {"lang": "seq_bn_inv", "nli": "seq_bn", "qa": "seq_bn", "task": "seq_bn"}
+    theirs = saved_setup(tmp_path / "s", fresh_base, kind, block, methods, use_safetensors=True)
+    read, ours = imported(tmp_path / "s", fresh_base)
+    assert len(read.parts) == 4 and read.fusion
+    same(theirs, ours)
+
+
+def test_setups_that_say_something_else_are_refused(tmp_path, fresh_base):  # type: ignore[no-untyped-def]
+    from adapters.composition import Average, Fuse, Stack
+
+    two = {"nli": "seq_bn", "qa": "seq_bn"}
+    saved_setup(tmp_path / "pickled", fresh_base, "dynamic", Fuse("nli", "qa"), two)
+    with pytest.raises(DataError, match="pickle"):
+        importing.import_setup(tmp_path / "pickled")
+    for name, block, methods, reason in (
+        ("average", Average("nli", "qa"), two, "Average"),
+        ("parallel", Stack("nli", "qa"), {"nli": "seq_bn", "qa": "par_bn"}, "loses the hidden state"),
+        ("unlike", Fuse("nli", "qa"), {"nli": ("seq_bn", 0), "qa": "seq_bn"}, "fails"),
+    ):
+        saved_setup(tmp_path / name, fresh_base, "dynamic", block, methods, use_safetensors=True)
+        with pytest.raises(DataError, match=reason):
+            importing.import_setup(tmp_path / name)
+    for name, change, reason in (("climbs", "../nli", "leaves the folder"), ("deep", "x/nli", "path")):
+        (tmp_path / name).mkdir()
+        setup = {"adapter_setup": {"type": "Stack", "children": [{"type": "single", "children": [change]}]}}
+        (tmp_path / name / "adapter_setup.json").write_text(json.dumps(setup))
+        with pytest.raises(DataError, match=reason):
+            importing.import_setup(tmp_path / name)
+    saved_setup(tmp_path / "warm", fresh_base, "dynamic", Fuse("nli", "qa"), two, use_safetensors=True)
+    config = tmp_path / "warm" / "nli,qa" / "adapter_fusion_config.json"
+    config.write_text(config.read_text().replace('"temperature": false', '"temperature": true'))
+    with pytest.raises(DataError, match="temperature"):
+        importing.import_setup(tmp_path / "warm")

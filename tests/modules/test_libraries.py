@@ -89,6 +89,15 @@ def test_fuse_of_loras_is_refused_only_when_it_runs(fresh_base):  # type: ignore
         out(model)
 
 
+def test_a_fusion_fails_where_only_others_of_its_stack_sit(fresh_base):  # type: ignore[no-untyped-def]
+    from adapters.composition import Fuse, Stack
+
+    model = theirs(fresh_base, a="seq_bn", b="seq_bn", top="double_seq_bn")
+    model.add_adapter_fusion(Fuse("a", "b"))
+    with pytest.raises(KeyError):
+        active(model, Stack(Fuse("a", "b"), "top"))
+
+
 @pytest.mark.parametrize("kind", ["lora", "seq_bn"])
 def test_average_divides_twice(fresh_base, kind):  # type: ignore[no-untyped-def]
     from adapters.composition import Average
