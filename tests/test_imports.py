@@ -45,8 +45,8 @@ TORCH_FREE = [
     "cli", "api", "recipe", "plan", "results", "store", "located", "settings", "errors", "executors",
     "stages.specs", "stages.run",
     "tasks.spec", "tasks.registry", "tasks.suites", "modules.methods",
-    "modules.composition", "encoder.reference", "data.sources", "data.leaks", "data.fetch", "data.archive",
-    "lab",
+    "modules.composition", "modules.expressions", "encoder.reference",
+    "data.sources", "data.leaks", "data.fetch", "data.archive", "lab",
 ]  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from adapterstilts.api import environment
 from adapterstilts.api.hub import download, is_folder
 from adapterstilts.api.places import PathLike, absolute, module_base, open_store
 from adapterstilts.errors import DataError, RecipeError
-from adapterstilts.modules.composition import Leaf, check_name, format_tree, leaves
+from adapterstilts.modules.composition import Leaf, check_name, leaves
+from adapterstilts.modules.expressions import format_tree
 from adapterstilts.modules.methods import Family, families_of, rows_of
 from adapterstilts.plan.used import plain_facts
 from adapterstilts.recipe.facts import Facts, Shape

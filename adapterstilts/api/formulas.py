@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree
+from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree
+from adapterstilts.modules.expressions import format_tree
 
 Sits = Callable[[str], bool]  # whether the module of a name, or of a slot, is of the family in question
 

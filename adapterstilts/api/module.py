@@ -96,7 +96,7 @@ def load(
     from adapterstilts.encoder.base import load_base
     from adapterstilts.modules.artifact import load_adapted, read_module
     from adapterstilts.modules.attach import Adapted
-    from adapterstilts.modules.composition import format_tree
+    from adapterstilts.modules.expressions import format_tree
 
     opened = open_store(store)
     if module == "base":

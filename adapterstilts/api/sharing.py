@@ -22,7 +22,8 @@ from adapterstilts.api.places import PathLike, absolute, open_store, open_tasks
 from adapterstilts.encoder.reference import locate
 from adapterstilts.errors import DataError, RecipeError, StoreError
 from adapterstilts.inside import why_outside
-from adapterstilts.modules.composition import check_name, format_tree, parse
+from adapterstilts.modules.composition import check_name
+from adapterstilts.modules.expressions import format_tree, parse
 from adapterstilts.plan.graph import make_stage
 from adapterstilts.plan.used import from_facts, plain_facts, stored_facts
 from adapterstilts.results.lineage import ancestry, data_of, names_of, recipe_of, scores_of

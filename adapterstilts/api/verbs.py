@@ -11,7 +11,8 @@ from adapterstilts.api.places import DEFAULT_BASE, PathLike, absolute, module_ba
 from adapterstilts.api.planning import Planned, plan_recipe
 from adapterstilts.api.running import Jobs, Run, run
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules.composition import BASE, Fuse, Leaf, Stack, Tree, format_tree, leaves, parse
+from adapterstilts.modules.composition import BASE, Fuse, Leaf, Stack, Tree, leaves
+from adapterstilts.modules.expressions import format_tree, parse
 from adapterstilts.recipe import from_plain
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry

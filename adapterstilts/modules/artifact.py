@@ -31,17 +31,8 @@ from adapterstilts.encoder.batch import Batch, collate
 from adapterstilts.encoder.vocabulary import golden_ids
 from adapterstilts.errors import StoreError
 from adapterstilts.modules.attach import DEFAULT_ENGINE, Adapted
-from adapterstilts.modules.composition import (
-    Leaf,
-    Tree,
-    bind,
-    format_tree,
-    has_slot,
-    leaves,
-    map_leaves,
-    parse,
-    simplify,
-)
+from adapterstilts.modules.composition import Leaf, Tree, bind, has_slot, leaves, map_leaves, simplify
+from adapterstilts.modules.expressions import format_tree, parse
 from adapterstilts.modules.forward import fusion_key, fusions
 from adapterstilts.modules.leaf import LeafWeights, read, save
 from adapterstilts.modules.methods import families_of

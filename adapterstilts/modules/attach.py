@@ -16,8 +16,9 @@ from adapterstilts.encoder.base import Base
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta, full
 from adapterstilts.modules.budget import Budget
-from adapterstilts.modules.composition import Leaf, Tree, format_tree, has_slot, leaves
+from adapterstilts.modules.composition import Leaf, Tree, has_slot, leaves
 from adapterstilts.modules.execution import Execution
+from adapterstilts.modules.expressions import format_tree
 from adapterstilts.modules.forward import Added, End, Linear, added, children, fusion_key, fusions, is_plain_sum
 from adapterstilts.modules.fusion import Mixture, make_mixture
 from adapterstilts.modules.leaf import LIBRARY, LeafWeights, Part, attached, stored

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.bottleneck import Sublayer
-from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, format_tree, leaves
+from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tree, leaves
 from adapterstilts.modules.delta import Site
+from adapterstilts.modules.expressions import format_tree
 from adapterstilts.modules.fusion import Mixture, Output, Product
 from adapterstilts.modules.kinds import KINDS, PLAIN
 from adapterstilts.modules.leaf import Part

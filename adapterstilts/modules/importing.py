@@ -189,13 +189,12 @@ def check_fits(weights: Mapping[str, LeafWeights], base: Base, where: Path) -> N
         if layers and layers[-1] >= base.layers:
             why = f"the base has layers 0 to {base.layers - 1}"
             raise DataError(f"a module on layer {layers[-1]}", where=str(where), why=why, fix="--base: its own one")
-        if _changes_nothing(leaf.tensors or {}):
-            raise DataError(
-                "this module changes nothing", where=str(where), why="it was never trained: its deltas are 0"
-            )
     fresh = Adapted(base, {name: LeafWeights(leaf.method) for name, leaf in weights.items()}, None)
     for name, leaf in weights.items():
         fitting(leaf, fresh.tensors(name), where)
+        if _changes_nothing(leaf.tensors or {}):
+            why = "it was never trained: its deltas are 0"
+            raise DataError("this module changes nothing", where=str(where), why=why)
 
 
 def fitting(leaf: LeafWeights, expected: Mapping[str, Tensor], where: Path) -> None:

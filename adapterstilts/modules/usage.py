@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import format_tree
+from adapterstilts.modules.expressions import format_tree
 from adapterstilts.modules.forward import fusion_key, fusions
 
 

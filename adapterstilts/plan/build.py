@@ -7,18 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from adapterstilts.errors import DataError, RecipeError
-from adapterstilts.modules.composition import (
-    BASE,
-    Leaf,
-    Merge,
-    Slot,
-    Tree,
-    format_tree,
-    has_slot,
-    leaves,
-    map_leaves,
-    simplify,
-)
+from adapterstilts.modules.composition import BASE, Leaf, Merge, Slot, Tree, has_slot, leaves, map_leaves, simplify
+from adapterstilts.modules.expressions import format_tree
 from adapterstilts.modules.methods import default_rate, require_library, resolve
 from adapterstilts.plan.bases import base_refs
 from adapterstilts.plan.data import Data

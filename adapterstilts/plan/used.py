@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from adapterstilts.errors import RecipeError, StoreError
-from adapterstilts.modules.composition import BASE, Leaf, Merge, parse
+from adapterstilts.modules.composition import BASE, Leaf, Merge
+from adapterstilts.modules.expressions import parse
 from adapterstilts.recipe.facts import Facts, merged, trained
 from adapterstilts.recipe.problems import placed
 from adapterstilts.recipe.schema import Recipe

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, PrivateAttr, model_validator
 
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules.composition import BASE, check_name, from_plain
+from adapterstilts.modules.composition import BASE, check_name
+from adapterstilts.modules.expressions import from_plain
 from adapterstilts.settings import EngineSettings, Float, MethodSettings, Precision, Settings
 
 ALL: Literal["all"] = "all"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from adapterstilts.errors import AdapterstiltsError
-from adapterstilts.modules.composition import BASE, format_tree
+from adapterstilts.modules.composition import BASE
+from adapterstilts.modules.expressions import format_tree
 from adapterstilts.plan.graph import Plan, Stage
 from adapterstilts.recipe.facts import facts_of, module_facts
 from adapterstilts.recipe.schema import Arm, Recipe

@@ -8,7 +8,8 @@ from typing import Any
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.composition import Leaf as Module
-from adapterstilts.modules.composition import format_tree, map_leaves, parse
+from adapterstilts.modules.composition import map_leaves
+from adapterstilts.modules.expressions import format_tree, parse
 from adapterstilts.stages.specs import MODULES, EvaluateSpec, RetrieveSpec
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry

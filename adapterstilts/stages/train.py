@@ -22,18 +22,8 @@ from adapterstilts.errors import RecipeError, StageFailed
 from adapterstilts.evaluation.score import make_masking, score
 from adapterstilts.modules.artifact import Module, golden_outputs, read_module, write_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import (
-    Leaf,
-    Stack,
-    Tree,
-    bind,
-    has_slot,
-    leaves,
-    map_leaves,
-    parse,
-    scaled,
-    simplify,
-)
+from adapterstilts.modules.composition import Leaf, Stack, Tree, bind, has_slot, leaves, map_leaves, scaled, simplify
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import default_rate, resolve
 from adapterstilts.stages.loading import engine_facts, open_base

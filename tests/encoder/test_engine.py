@@ -14,7 +14,8 @@ from adapterstilts.encoder.attention import RULES, WAYS, _attend, choose
 from adapterstilts.encoder.batch import collate
 from adapterstilts.encoder.heads import build_head
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import leaves, parse
+from adapterstilts.modules.composition import leaves
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.methods import METHODS
 from adapterstilts.settings import EngineSettings
 from tests.encoder.test_packed import FORMATS, batch_for

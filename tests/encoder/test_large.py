@@ -10,7 +10,7 @@ from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.batch import collate
 from adapterstilts.encoder.heads import build_head
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import parse
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from tests.modules.conftest import method
 

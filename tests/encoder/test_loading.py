@@ -12,7 +12,7 @@ from adapterstilts.encoder.heads import build_head
 from adapterstilts.encoder.precision import PACKED
 from adapterstilts.errors import StageFailed
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import parse
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.settings import EngineSettings, TrainSettings
 from tests.modules.conftest import fresh_base, method, random_batch, tiny_directory, trained  # noqa: F401

@@ -11,7 +11,7 @@ from adapterstilts.encoder.batch import by_length, collate
 from adapterstilts.encoder.heads import build_head, pool
 from adapterstilts.errors import DataError, StageFailed
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import parse
+from adapterstilts.modules.expressions import parse
 from adapterstilts.settings import EngineSettings
 from tests.modules.conftest import fresh_base, random_batch, tiny_directory, trained  # noqa: F401
 

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from adapterstilts.errors import StageFailed
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import parse
+from adapterstilts.modules.expressions import parse
 from adapterstilts.settings import EngineSettings
 from tests.modules.conftest import fresh_base, random_batch, tiny_directory, trained  # noqa: F401
 

@@ -7,7 +7,8 @@ import torch
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import Fuse, Leaf, Stack, parse
+from adapterstilts.modules.composition import Fuse, Leaf, Stack
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS as TABLE
 

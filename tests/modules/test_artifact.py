@@ -11,7 +11,8 @@ import torch
 from adapterstilts.errors import StoreError
 from adapterstilts.modules.artifact import load_adapted, read_module, write_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import Leaf, parse
+from adapterstilts.modules.composition import Leaf
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 
 from .conftest import hidden, random_batch, trained

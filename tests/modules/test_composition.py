@@ -16,13 +16,11 @@ from adapterstilts.modules.composition import (
     Slot,
     Stack,
     Tree,
-    format_tree,
-    from_plain,
     leaves,
     map_leaves,
-    parse,
     simplify,
 )
+from adapterstilts.modules.expressions import format_tree, from_plain, parse
 from adapterstilts.settings import MERGES
 
 NAMES = st.from_regex(r"[A-Za-z0-9_.+/-]{1,8}", fullmatch=True).filter(

@@ -13,7 +13,8 @@ from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.modules import exchange, importing
 from adapterstilts.modules.artifact import read_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import Leaf, parse
+from adapterstilts.modules.composition import Leaf
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.merged import export_merged, why_not
 
 from .conftest import hidden, random_batch, trained

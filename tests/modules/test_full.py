@@ -13,7 +13,8 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.modules import exchange, full
 from adapterstilts.modules.artifact import load_adapted, read_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import Leaf, parse
+from adapterstilts.modules.composition import Leaf
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.merge import merge_whole
 from adapterstilts.modules.merged import export_merged

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import parse
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.forward import End, Linear
 from adapterstilts.modules.fusion import Product, make_mixture
 from tests.modules.conftest import fresh_base, random_batch, tiny_directory, trained  # noqa: F401

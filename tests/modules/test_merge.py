@@ -7,7 +7,8 @@ import torch
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import Leaf, parse
+from adapterstilts.modules.composition import Leaf
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.merge import merge
 from adapterstilts.modules.search import search
 

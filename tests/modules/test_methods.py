@@ -11,7 +11,8 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.modules import exchange
 from adapterstilts.modules.artifact import load_adapted, read_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import Fuse, Leaf, parse
+from adapterstilts.modules.composition import Fuse, Leaf
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.merge import merge
 from adapterstilts.modules.methods import METHODS, capabilities, resolve

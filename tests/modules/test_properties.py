@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.artifact import load_adapted, read_module, write_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import BASE, Fuse, Leaf, Stack, Tree, leaves, map_leaves, parse, simplify
+from adapterstilts.modules.composition import BASE, Fuse, Leaf, Stack, Tree, leaves, map_leaves, simplify
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.forward import fusions
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS, get_method
@@ -236,7 +237,7 @@ def test_what_is_stored_loads_with_equal_outputs(world, tree):  # type: ignore[n
 
 
 def str_tree(tree: Tree) -> str:
-    from adapterstilts.modules.composition import format_tree
+    from adapterstilts.modules.expressions import format_tree
 
     return format_tree(tree)
 

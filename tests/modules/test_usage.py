@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import parse
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.usage import Usage
 from adapterstilts.settings import EngineSettings
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterstilts.errors import AdapterstiltsError, DataError, RecipeError
-from adapterstilts.modules.composition import parse
+from adapterstilts.modules.expressions import parse
 from adapterstilts.plan.layers import settled
 from adapterstilts.recipe import InvalidRecipe, Recipe, from_plain, load
 from tests.conftest import unit

@@ -13,7 +13,8 @@ from adapterstilts.encoder.base import load_base
 from adapterstilts.errors import RecipeError
 from adapterstilts.executors.local import run
 from adapterstilts.modules.artifact import load_adapted, read_module
-from adapterstilts.modules.composition import format_tree, has_slot, leaves
+from adapterstilts.modules.composition import has_slot, leaves
+from adapterstilts.modules.expressions import format_tree
 from adapterstilts.recipe.load import from_plain
 from adapterstilts.recipe.validate import validate
 from adapterstilts.store import Store

@@ -10,7 +10,8 @@ from adapterstilts.encoder.base import load_base
 from adapterstilts.encoder.batch import collate
 from adapterstilts.modules.artifact import load_adapted, read_module
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.composition import Fuse, Leaf, Stack, parse
+from adapterstilts.modules.composition import Fuse, Leaf, Stack
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.merge import merge
 from adapterstilts.modules.methods import resolve
