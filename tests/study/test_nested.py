@@ -18,6 +18,31 @@ def test_shared_examples_widen_the_interval() -> None:
     assert wide.high - wide.mean > 2 * (narrow.high - narrow.mean)  # type: ignore[operator]
 
 
+# Standard deviations of run, language, example and noise, and the false positives they may give in 100.
+DESIGNS = {
+    "seeds": ((10, 0, 0, 5), 4.0, 6.0),
+    "languages": ((0, 10, 0, 5), 4.0, 6.0),
+    "examples": ((0, 0, 20, 20), 4.0, 6.0),
+    "noise alone": ((0, 0, 0, 20), 0.0, 5.0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", DESIGNS)
+def test_false_positives_are_near_nominal(design: str) -> None:
+    """2,000 data sets without an effect; 4 to 6 % is one point, twice the error of such a simulation."""
+    (run, language, example, noise), low, high = DESIGNS[design]
+    rng = np.random.default_rng(7)
+    wrong = 0
+    for _ in range(2000):
+        draw = rng.standard_normal
+        table = run * draw((4, 1, 1)) + language * draw((1, 6, 1)) + example * draw((1, 1, 30)) + noise * draw((4, 6, 30))
+        runs = [{str(k): {str(i): float(v) for i, v in enumerate(row)} for k, row in enumerate(own)} for own in table]
+        found = nested_interval(runs)
+        wrong += found is not None and found.p is not None and found.p < 0.05
+    assert low <= wrong / 20 <= high
+
+
 def test_one_run_has_no_interval() -> None:
     assert nested_interval([{"a": {"0": 1.0, "1": 2.0}}]) is None
     assert nested_interval([{"a": {"0": 1.0}}, {"a": {"0": 2.0}}]) is None
