@@ -63,28 +63,19 @@ def _command(name: str, question: str) -> click.Command:
     )
     @options
     @click.pass_obj
-    def command(
-        session: Session,
-        bases: tuple[str, ...],
-        suite: str,
-        seeds: int | None,
-        sets: tuple[str, ...],
-        jobs: Jobs,
-        dry_run: bool,
-        out: Path | None,
-    ) -> int:
+    def command(session: Session, /, jobs: Jobs, dry_run: bool, out: Path | None, **chosen: Any) -> int:
         from adapterstilts.api.studying import plan_study
 
-        planned = plan_study(
-            name, suite, bases=bases, seeds=seeds, sets=sets, store=session.store, task_files=session.task_files
-        )
-        return answered(session, planned, jobs, dry_run, out or Path("reports") / planned.recipe.name)
+        planned = plan_study(name, **chosen, store=session.store, task_files=session.task_files)
+        return answered(session, planned, jobs, dry_run, out)
 
     command.help = question
     return command
 
 
-def answered(session: Session, planned: Planned, jobs: Jobs, dry_run: bool, out: Path, rank: bool = False) -> int:
+def answered(
+    session: Session, planned: Planned, jobs: Jobs, dry_run: bool, out: Path | None, rank: bool = False
+) -> int:
     """Run what is missing, write the page, say what came out."""
     from adapterstilts.api.studying import study_of
     from adapterstilts.report.studies import build
@@ -102,7 +93,7 @@ def answered(session: Session, planned: Planned, jobs: Jobs, dry_run: bool, out:
     if not made.rows:
         return made.result.exit_code
     found = study_of(planned, rank)
-    paths = build(found, out)
+    paths = build(found, out or Path("reports") / planned.recipe.name)
     output.emit(
         {**plain(found), "files": {form: str(path) for form, path in paths.items()}},
         lambda console: _show(console, found, paths),
@@ -147,31 +138,26 @@ def _show(console: Console, made: Study, paths: dict[str, Path]) -> None:
 @click.pass_obj
 def transfer(
     session: Session,
+    /,
     intermediate: str,
     targets: str,
     rank: bool,
-    bases: tuple[str, ...],
-    suite: str,
-    seeds: int | None,
-    sets: tuple[str, ...],
     jobs: Jobs,
     dry_run: bool,
     out: Path | None,
+    **chosen: Any,
 ) -> int:
     """The matrix of intermediate tasks by targets by languages, beside the published one."""
     from adapterstilts.api.studying import plan_transfer
 
     planned = plan_transfer(
-        [name.strip() for name in intermediate.split(",") if name.strip()],
-        [name.strip() for name in targets.split(",") if name.strip()],
-        suite,
-        bases=bases,
-        seeds=seeds,
-        sets=sets,
-        store=session.store,
-        task_files=session.task_files,
+        _names(intermediate), _names(targets), **chosen, store=session.store, task_files=session.task_files
     )
-    return answered(session, planned, jobs, dry_run, out or Path("reports") / planned.recipe.name, rank)
+    return answered(session, planned, jobs, dry_run, out, rank)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 study.add_command(transfer)

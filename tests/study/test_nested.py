@@ -36,7 +36,8 @@ def test_false_positives_are_near_nominal(design: str) -> None:
     wrong = 0
     for _ in range(2000):
         draw = rng.standard_normal
-        table = run * draw((4, 1, 1)) + language * draw((1, 6, 1)) + example * draw((1, 1, 30)) + noise * draw((4, 6, 30))
+        table = run * draw((4, 1, 1)) + language * draw((1, 6, 1)) + example * draw((1, 1, 30))
+        table = table + noise * draw((4, 6, 30))
         runs = [{str(k): {str(i): float(v) for i, v in enumerate(row)} for k, row in enumerate(own)} for own in table]
         found = nested_interval(runs)
         wrong += found is not None and found.p is not None and found.p < 0.05

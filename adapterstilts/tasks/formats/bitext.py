@@ -38,18 +38,18 @@ class Bitext:
         return [example["text"]]
 
     def usable(self, example: Example) -> bool:
-        """Nothing is trained on a bitext."""
+        """Nothing is trained on what is searched: the published dual encoders have a loss of their own."""
         return False
 
     def decode(
         self, outputs: Sequence[NDArray[np.float32]], view: ExampleView, example: Example, task: TaskSpec
     ) -> NoReturn:
-        """There is no head: answers come from a search over all sentences."""
+        """There is no head: answers come from a search over all candidates."""
         raise ValueError(f"{task.name} is scored by the retrieve stage, it has no head")
 
-    def gold(self, example: Example, task: TaskSpec) -> None:
+    def gold(self, example: Example, task: TaskSpec) -> list[str] | None:
         """The gold of a bitext belongs to the data set, not to a sentence."""
-        return
+        return None
 
 
 FORMAT = Bitext()

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, NoReturn
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from typing import ClassVar
 
 from adapterstilts.errors import DataError
-from adapterstilts.tasks.formats.base import (
-    EncodedExample,
-    Example,
-    ExampleView,
-    FieldType,
-    Row,
-    Tokenizer,
-    pair_rows,
-    text_of,
-)
+from adapterstilts.tasks.formats.base import EncodedExample, Example, Row, Tokenizer, pair_rows, text_of
+from adapterstilts.tasks.formats.bitext import Bitext
 from adapterstilts.tasks.spec import TaskSpec
 
 
-class Ranking:
+class Ranking(Bitext):
     """``<s> text </s>``, or ``<s> text </s></s> context </s>`` for a candidate with its paragraph.
 
     An example is {id, text, context, label}: a candidate is right for a query when their labels share one. Queries
@@ -30,7 +19,6 @@ class Ranking:
     """
 
     name: ClassVar[str] = "ranking"
-    fields: ClassVar[Mapping[str, FieldType]] = {}
 
     def parse(self, row: Row, task: TaskSpec) -> Example:
         label = row.values.get("label")
@@ -46,16 +34,6 @@ class Ranking:
 
     def texts(self, example: Example) -> list[str]:
         return [example[key] for key in ("text", "context") if example[key] is not None]
-
-    def usable(self, example: Example) -> bool:
-        """Nothing is trained on it: the published dual encoders have a loss of their own."""
-        return False
-
-    def decode(
-        self, outputs: Sequence[NDArray[np.float32]], view: ExampleView, example: Example, task: TaskSpec
-    ) -> NoReturn:
-        """There is no head: answers come from a search over the pool."""
-        raise ValueError(f"{task.name} is scored by the retrieve stage, it has no head")
 
     def gold(self, example: Example, task: TaskSpec) -> list[str] | None:
         labels: list[str] | None = example["label"]
