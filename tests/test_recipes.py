@@ -84,6 +84,14 @@ def test_every_recipe_is_valid(path: Path) -> None:
         assert path.stem.startswith(f"{read.study['name']}.")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "studies").glob("*.real-files.yaml")), ids=lambda p: p.stem)
+def test_a_study_of_real_files_finds_its_data(path: Path, tmp_path: Path, shared_data: Path, shared_base: Path) -> None:
+    from adapterstilts.api.planning import plan_recipe
+
+    sets = [f"data={shared_data}", f"base={shared_base}"]
+    assert plan_recipe(path, sets, store=tmp_path / "store").plan.cells
+
+
 def test_recipes_of_an_installed_package_are_all_listed() -> None:
     import re
 
