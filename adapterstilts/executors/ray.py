@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -87,12 +88,13 @@ class Tasks:
         self.listener.hear(self.hashes.values(), tell)
         for ref in ready:
             hash = self.hashes.pop(ref, None)
-            if hash is not None:
-                tell(self._ended(ref, hash))
+            ended = None if hash is None else self._ended(ref, hash)
+            if ended is not None:  # else a parent failed, which is told by itself
+                tell(ended)
 
-    def _ended(self, ref: Any, hash: str) -> Ended:
+    def _ended(self, ref: Any, hash: str) -> Ended | None:
         try:
-            ended: Ended = self.ray.get(ref)
+            ended: Ended | None = self.ray.get(ref)
         except self.ray.exceptions.RayError as error:
             why = str(error).partition("\n")[0]
             told = StageFailed("its Ray task died", why=why, fix=f"see {self.setup.store.log(hash)}")
@@ -113,10 +115,7 @@ class Tasks:
         self.ray.shutdown()
 
 
-def _task(root: str, hash: str, kinds: dict[str, str], processes: int, *parents: Ended) -> Ended:
-    from pathlib import Path
-
-    failed = next((parent for parent in parents if parent.error is not None), None)
-    if failed is not None:
-        return Ended(hash, 0.0, error=StageFailed("a parent failed"))
+def _task(root: str, hash: str, kinds: dict[str, str], processes: int, *parents: Ended | None) -> Ended | None:
+    if any(parent is None or parent.error is not None for parent in parents):
+        return None
     return perform(Path(root), hash, kinds, processes)

@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -95,24 +96,31 @@ def slurm(folder: Path) -> Iterator[Path]:
 class RayNode:
     """One node of a Ray cluster on loopback, in a process group of its own."""
 
-    def __init__(self, folder: Path, head: str = "", cores: int = 1) -> None:
+    def __init__(self, head: str = "", cores: int = 1) -> None:
         self.address = head or f"127.0.0.1:{free_port()}"
-        ray = str(Path(sys.executable).parent / "ray")
+        # The paths of Ray's sockets must be short: no folder of pytest.
+        self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
         port = self.address.rpartition(":")[2]
-        first = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        first = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self.folder}"]
+        ray = str(Path(sys.executable).parent / "ray")
         command = [ray, "start", *(["--address", head] if head else first), "--block", "--node-ip-address=127.0.0.1"]
         command += [f"--num-cpus={cores}", "--object-store-memory=80000000", "--disable-usage-stats"]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        self.log = (self.folder / "said").open("wb")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True)
+
+    def answers(self) -> bool:
+        """Whether the head listens."""
+        with socket.socket() as one:
+            host, _, port = self.address.rpartition(":")
+            return one.connect_ex((host, int(port))) == 0
 
     def kill(self) -> None:
         """As if the machine lost its power."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
         self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def wait_until(true, seconds: float = 60) -> None:  # type: ignore[no-untyped-def]

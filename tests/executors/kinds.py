@@ -82,6 +82,10 @@ def _nap(spec: StepSpec, work: Path) -> None:
     time.sleep(0.1)
 
 
+def _second(spec: StepSpec, work: Path) -> None:
+    time.sleep(1.0)
+
+
 def _long(spec: StepSpec, work: Path) -> None:
     """Leaves a checkpoint and waits; goes on from it when it is there."""
     if (work / "checkpoint").exists():
@@ -105,6 +109,7 @@ def _patient(spec: StepSpec, work: Path) -> None:
 
 ACTS: dict[str, Callable[[StepSpec, Path], None]] = {
     "patient": _patient,
+    "second": _second,
     "print": _print,
     "fail": _fail,
     "bad_data": _bad_data,

@@ -46,12 +46,15 @@ def test_the_own_ray_behaves_as_every_executor(store: Store) -> None:
 
 @QUIET
 @pytest.mark.slow
-def test_a_node_that_dies_costs_nothing_but_time(store: Store, tmp_path: Path) -> None:
-    head = RayNode(tmp_path / "ray", cores=1)
+def test_a_node_that_dies_costs_nothing_but_time(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 2)  # both nodes and the driver must have the same
+    head = RayNode()
     other: RayNode | None = None
     try:
-        wait_until(lambda: (tmp_path / "ray" / "session_latest").exists())
-        other = RayNode(tmp_path / "ray", head.address, cores=1)
+        wait_until(head.answers)
+        other = RayNode(head.address)
         stages = [make(f"s{number}", act="patient", shared=tmp_path) for number in range(4)]
         end = make("end", *stages)
         killed: list[bool] = []
@@ -63,7 +66,7 @@ def test_a_node_that_dies_costs_nothing_but_time(store: Store, tmp_path: Path) -
                 other.kill()
 
         setup = Setup(store, None, kinds=KINDS, options={"address": head.address})
-        wait_until(lambda: _cores(head.address) == 2)
+        _wait_for_cores(head.address, 2)
         result = drive.run(plan_of(*stages, end), setup, "ray", on_event=listen)
         assert killed and set(outcomes(result).values()) == {"done"}, outcomes(result)
         attempts = (tmp_path / "attempts").read_text().split()
@@ -75,12 +78,12 @@ def test_a_node_that_dies_costs_nothing_but_time(store: Store, tmp_path: Path) -
                 node.kill()
 
 
-def _cores(address: str) -> int:
+def _wait_for_cores(address: str, cores: int) -> None:
     import ray
 
     ray.init(address=address, logging_level="error", log_to_driver=False)
     try:
-        return int(ray.cluster_resources().get("CPU", 0))
+        wait_until(lambda: ray.cluster_resources().get("CPU", 0) == cores)
     finally:
         ray.shutdown()
 

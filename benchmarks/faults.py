@@ -1,0 +1,286 @@
+"""Faults on purpose: kills, full disks, damage, jumping clocks, two runs at once; then run again and compare.
+
+    python benchmarks/faults.py --kills 4 --worker-kills 1 --others 1      # that everything works
+    python benchmarks/faults.py --out benchmarks/results/faults.json       # 80 + 20 kills and ten of each other fault
+
+A small recipe trains two modules, merges them, trains on top, evaluates, retrieves and reports. Each fault strikes a
+run of it in a store of its own at a random moment. Then the recipe is run again, and must end with the scores and
+weights of an undisturbed run, bit for bit, and with a store whose every file is what its manifest says. Runs are forks
+of this process, which has torch loaded already: a fault costs a second or two.
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import ctypes
+import hashlib
+import json
+import platform
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapterstilts.api.care import collect
+from adapterstilts.api.running import run
+from adapterstilts.stages import evaluate, merge, prepare, retrieve, train  # noqa: F401  (loaded before forking)
+from adapterstilts.store import Store
+
+RECIPE: dict[str, Any] = {
+    "name": "faults",
+    "bases": ["lab/s0"],
+    "seeds": [0],
+    "languages": ["en", "qac"],
+    "train": {"batch": 8, "steps": 6, "checkpoints": 3, "evaluate": 0, "dev_limit": 10},
+    "modules": {
+        "a": {"train": "lab-siqa", "limit": 32},
+        "b": {"train": "lab-siqa/qac", "limit": 32},
+        "both": {"merge": ["a", "b"], "how": "cat", "weights": [0.5, 0.5]},
+    },
+    "targets": {"copa": {"task": "lab-copa", "limit": 16, "test_limit": 20}},
+    "arms": {"none": {}, "merged": {"on": "both"}},
+    "retrieve": [{"tasks": ["lab-tatoeba"], "modules": ["base", "a"], "limit": 20, "layers": [2]}],
+}
+Before = Callable[[], None]
+
+
+def start(store: Path, jobs: int = 1, before: Before | None = None) -> int:
+    """A run of the recipe in a fork; its exit code is that of the run, 99 when it raised."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    os.setsid()
+    code = 99
+    try:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        if before is not None:
+            before()
+        made = run(RECIPE, store=store, jobs=jobs)
+        if made.ok:
+            made.report(store / "report", ("md", "json"))
+        code = made.result.exit_code
+    finally:
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    """The exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def outcome(store: Path) -> str:
+    """sha256 over what must not change: scores, predictions and weights of every artifact, and the report's rows."""
+    digest = hashlib.sha256()
+    for manifest in sorted((store / "artifacts").glob("*/*/*/manifest.json")):
+        plain = json.loads(manifest.read_text())
+        digest.update(manifest.parent.name.encode())
+        for name, file in sorted(plain["files"].items()):
+            if name != "facts.json":
+                digest.update(f"{name} {file['sha256']}".encode())
+    rows = run(RECIPE, store=store).rows
+    digest.update(json.dumps(rows, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+class Campaign:
+    """The undisturbed outcome, and what each fault led to."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.random = folder, random.Random(seed)
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.number = 0
+        first = self.store()
+        assert ended(start(first)) == 0, "the undisturbed run fails"
+        began = time.perf_counter()
+        second = self.store()
+        assert ended(start(second)) == 0
+        self.seconds = time.perf_counter() - began
+        self.wanted = outcome(first)
+        assert outcome(second) == self.wanted, "two undisturbed runs differ"
+        self.done = first
+        shutil.rmtree(second)
+
+    def store(self, copy: Path | None = None) -> Path:
+        """An empty store, or a copy."""
+        self.number += 1
+        place = self.folder / f"store{self.number}"
+        if copy is not None:
+            shutil.copytree(copy, place, symlinks=True)
+        return place
+
+    def moment(self) -> float:
+        """A random moment of a run, or shortly after its end."""
+        return self.random.uniform(0.0, 1.05 * self.seconds)
+
+    def check(self, fault: str, store: Path, struck: bool) -> None:
+        """Run again, compare, and look for damage."""
+        code = ended(start(store))
+        same, damage = code == 0 and outcome(store) == self.wanted, Store(store).verify()
+        row = self.rows.setdefault(fault, {"faults": 0, "struck": 0, "same scores": 0, "clean": 0})
+        row["faults"] += 1
+        row["struck"] += struck
+        row["same scores"] += same
+        row["clean"] += not damage
+        if not same or damage:
+            print(f"{fault}: exit {code}, same {same}, damage {damage}, kept in {store}", flush=True)
+        else:
+            shutil.rmtree(store)
+
+    # -- the faults ---------------------------------------------------------------------------------------------------
+
+    def kill_parent(self) -> None:
+        """SIGKILL at a random moment, up to three times in a row."""
+        store, struck = self.store(), False
+        for _ in range(self.random.randint(1, 3)):
+            child = start(store)
+            time.sleep(self.moment())
+            os.kill(child, signal.SIGKILL)
+            struck |= ended(child) == -signal.SIGKILL
+        self.check("SIGKILL of the run", store, struck)
+
+    def kill_worker(self) -> None:
+        """SIGKILL of one of two workers at a random moment; the run goes on without it."""
+        store = self.store()
+        child = start(store, jobs=2)
+        workers: list[int] = []
+        while not workers and os.waitpid(child, os.WNOHANG)[0] == 0:
+            found = subprocess.run(["pgrep", "-P", str(child)], capture_output=True, text=True).stdout
+            workers = [int(text) for text in found.split()]
+            time.sleep(0.05)
+        time.sleep(3 * self.moment())  # a worker loads torch first
+        try:
+            os.kill(self.random.choice(workers), signal.SIGKILL)
+            struck = True
+        except ProcessLookupError:
+            struck = False
+        self.check("SIGKILL of a worker", store, ended(child) != 0 or struck)
+
+    def full_disk(self) -> None:
+        """No file may grow beyond a random size (EFBIG stands for ENOSPC)."""
+        limit = int(2 ** self.random.uniform(8, 17))
+
+        def before() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        store = self.store()
+        self.check("no space: file size", store, ended(start(store, before=before)) != 0)
+
+    def full_tmpfs(self) -> None:
+        """A file system of a random small size, enlarged for the second run."""
+        store = self.store()
+        store.mkdir(parents=True)
+        size = self.random.randint(64, 1500)
+        libc = ctypes.CDLL(None, use_errno=True)
+        place = str(store).encode()
+        if libc.mount(b"tmpfs", place, b"tmpfs", 0, f"size={size}k".encode()) != 0:
+            self.rows["no space: tmpfs"] = {"skipped": "no right to mount"}
+            return
+        try:
+            struck = ended(start(store)) != 0
+            libc.mount(b"tmpfs", place, b"tmpfs", 32, b"size=500m")  # MS_REMOUNT
+            inner = self.store(copy=store)
+        finally:
+            libc.umount2(place, 2)
+        self.check("no space: tmpfs", inner, struck)
+
+    def damage(self, how: str) -> None:
+        """A random file of a finished store is cut or has one bit flipped; verify must find it."""
+        store = self.store(copy=self.done)
+        files = [path for path in sorted((store / "artifacts").rglob("*")) if path.is_file() and path.stat().st_size]
+        path = self.random.choice([path for path in files if path.name != "manifest.json"])
+        data = bytearray(path.read_bytes())
+        place = self.random.randrange(len(data))
+        if how == "truncated":
+            data = data[:place]
+        else:
+            data[place] ^= 1 << self.random.randrange(8)
+        path.unlink()  # leaves of modules are hard links: the others must stay whole
+        path.write_bytes(data)
+        struck = bool(Store(store).verify())
+        collect(Store(store), damaged=True)
+        self.check(f"artifact {how}", store, struck)
+
+    def clock(self) -> None:
+        """The clock of the run jumps by up to a year, back and forth."""
+        seed = self.random.random()
+
+        def before() -> None:
+            own, real = random.Random(seed), time.time
+            time.time = lambda: real() + own.uniform(-3e7, 3e7)
+
+        store = self.store()
+        self.check("the clock jumps", store, ended(start(store, before=before)) == 0)
+
+    def twice(self) -> None:
+        """Two runs of the recipe at once on one store; both end well."""
+        store = self.store()
+        children = [start(store), start(store)]
+        codes = [ended(child) for child in children]
+        self.check("two runs at once", store, codes == [0, 0])
+
+
+def campaign(folder: Path, kills: int, worker_kills: int, others: int, seed: int) -> dict[str, Any]:
+    """All faults; the JSON of the result."""
+    made = Campaign(folder, seed)
+    plan: list[Callable[[], None]] = [made.kill_parent] * kills + [made.kill_worker] * worker_kills
+    for _ in range(others):
+        plan += [made.full_disk, made.full_tmpfs, made.clock, made.twice]
+        plan += [lambda: made.damage("truncated"), lambda: made.damage("with a flipped bit")]
+    began = time.perf_counter()
+    for number, fault in enumerate(plan, 1):
+        fault()
+        if number % 10 == 0:
+            print(f"{number}/{len(plan)} faults, {time.perf_counter() - began:.0f} s", flush=True)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    counted = [row for row in made.rows.values() if "faults" in row]
+    return {
+        "schema_version": 1,
+        "ok": all(row["same scores"] == row["clean"] == row["faults"] for row in counted),
+        "seed": seed,
+        "faults": made.rows,
+        "undisturbed seconds": round(made.seconds, 2),
+        "cpu seconds": round(sum(one.ru_utime + one.ru_stime for one in used), 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=80)
+    parser.add_argument("--worker-kills", type=int, default=20)
+    parser.add_argument("--others", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="faults") as folder:
+        result = campaign(Path(folder), given.kills, given.worker_kills, given.others, given.seed)
+    print(json.dumps(result, indent=1))
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
