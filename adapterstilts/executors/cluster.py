@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 
 from adapterstilts.executors.crew import Ended, Progressed, Started, Tell
+from adapterstilts.executors.signals import interruptible
 from adapterstilts.executors.signs import changed_signs, stop_mark
 from adapterstilts.executors.work import work
 from adapterstilts.store import Store
@@ -22,16 +21,8 @@ def python_path() -> str:
 
 def perform(root: Path, hash: str, kinds: Mapping[str, str], processes: int, job: str = "") -> Ended:
     """One stage on a node; the scheduler's SIGTERM unwinds it, so that its checkpoint and nothing else stays."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with interruptible():
         return work(Store(root), hash, kinds, processes=processes, job=job, own_process=True)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 class Listener:

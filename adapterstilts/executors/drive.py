@@ -13,6 +13,7 @@ from adapterstilts.errors import AdapterstiltsError
 from adapterstilts.executors.crew import Crew, Ended, Job, Message, Progressed, Setup, Started
 from adapterstilts.executors.events import Event, Listener, RunResult, StageResult
 from adapterstilts.executors.schedule import Schedule
+from adapterstilts.executors.signals import interruptible
 from adapterstilts.plan.graph import Plan, Stage
 from adapterstilts.plan.needs import Needs
 from adapterstilts.plan.runs import Links, record
@@ -43,7 +44,7 @@ def run(
         on_event: called in this thread for every change.
 
     Returns:
-        How every stage ended. An interrupt (Ctrl-C, `cancel`) ends the run early and is told by ``interrupted``.
+        How every stage ended. Ctrl-C, SIGTERM and `cancel` end the run early, which ``interrupted`` tells.
     """
     started = time.perf_counter()
     run = _Run(plan, setup.store, keep_going, on_event or (lambda event: None))
@@ -51,7 +52,7 @@ def run(
         if run.needed:
             module, _, name = EXECUTORS[executor].partition(":")
             make: Callable[[Setup], Crew] = getattr(importlib.import_module(module), name)
-            with make(replace(setup, total=len(run.needed))) as crew:
+            with interruptible(), make(replace(setup, total=len(run.needed))) as crew:
                 run.drive(crew, needs)
     except KeyboardInterrupt:
         run.interrupt()

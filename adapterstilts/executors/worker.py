@@ -1,7 +1,7 @@
 """A worker process of the local pool: reads jobs from a pipe, runs them, says how it went.
 
 Started by `executors.pool` as ``python -m adapterstilts.executors.worker FD`` with the thread settings already in the
-environment. It ends when the pipe closes, so it never outlives the run by more than a stage.
+environment. It ends when the pipe closes or the process that started it dies.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any
 
 from adapterstilts.executors.crew import Job, Progressed, Started
+from adapterstilts.executors.signals import end_with_parent, interruptible
 from adapterstilts.executors.work import place, work
 from adapterstilts.store import Store
 
@@ -23,19 +24,25 @@ INTERVAL = 0.1  # seconds between two progress messages
 def main(descriptor: int) -> None:
     """Serve until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_with_parent()
     pipe: Connection[Any, Any] = Connection(descriptor)
-    try:
-        root, kinds = pipe.recv()
-        store = Store(root)
-        while True:
-            job: Job = pipe.recv()
-            pipe.send(Started(job.hash, place()))
-            progress = _Progress(pipe, job.hash)
-            ended = work(store, job.hash, kinds, processes=job.needs.processes, progress=progress, own_process=True)
-            pipe.send(ended)
-    except (EOFError, OSError, KeyboardInterrupt):
-        return
+    with suppress(EOFError, OSError, KeyboardInterrupt), interruptible():
+        serve(pipe)
+
+
+def serve(pipe: Connection[Any, Any]) -> None:
+    """Run what comes, one after the other.
+
+    Raises:
+        EOFError, OSError: the pipe is closed. KeyboardInterrupt: the run is gone, or stops.
+    """
+    root, kinds = pipe.recv()
+    store = Store(root)
+    while True:
+        job: Job = pipe.recv()
+        pipe.send(Started(job.hash, place()))
+        progress = _Progress(pipe, job.hash)
+        pipe.send(work(store, job.hash, kinds, processes=job.needs.processes, progress=progress, own_process=True))
 
 
 class _Progress:
@@ -50,11 +57,6 @@ class _Progress:
                 self.pipe.send(Progressed(self.hash, fraction, text))
             except OSError:
                 raise KeyboardInterrupt from None  # the run is gone: stop as if it had asked
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the clean-up must not be interrupted
-    raise KeyboardInterrupt  # unwinds the stage: temporary files go, checkpoints stay
 
 
 if __name__ == "__main__":

@@ -141,11 +141,13 @@ def test_two_runs_at_the_same_time_make_each_stage_once(store: Store, tmp_path: 
     assert sorted(words[1] for words in said) == ["done", "hit"]
 
 
-@BOTH
-def test_an_interrupt_keeps_checkpoints_and_the_next_run_goes_on(store: Store, tmp_path: Path, jobs: int) -> None:
+@pytest.mark.parametrize(("jobs", "sent"), [(1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+def test_an_interrupt_keeps_checkpoints_and_the_next_run_goes_on(
+    store: Store, tmp_path: Path, jobs: int, sent: signal.Signals
+) -> None:
     process = started(store, tmp_path, "long", jobs)
     wait_for(tmp_path / "waiting")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, error = process.communicate(timeout=600)
     assert process.returncode == 130, error
     assert out.split() == ["done", "interrupted"]
@@ -156,6 +158,19 @@ def test_an_interrupt_keeps_checkpoints_and_the_next_run_goes_on(store: Store, t
     result = run(plan_of(a, b), store, jobs, kinds=KINDS)
     assert outcomes(result) == {"a": "hit", "b": "done"} and (tmp_path / "resumed").exists()
     assert not (store.root / "work" / b.hash).exists()
+
+
+def test_workers_end_with_a_run_that_is_killed(store: Store, tmp_path: Path) -> None:
+    process = started(store, tmp_path, "long", 2)
+    wait_for(tmp_path / "waiting")
+    process.kill()
+    process.communicate(timeout=600)
+    last = make("b", make("a"), act="long", shared=tmp_path)
+    end = time.monotonic() + 30  # the stage itself would sleep for a minute and report nothing
+    while store.held(last.hash):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert (store.work(last.hash) / "checkpoint").is_file()
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(store: Store, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from tests.modules.conftest import tiny_directory  # noqa: F401
 from tests.training import shared_update
 
 ENTRY = "tests.training.shared_update"
-# Measured: gradients 2e-7, weights after twelve updates 5e-6 (relative norms): float32 added in another order.
-GRADIENTS, WEIGHTS = 1e-6, 1e-4
+# Float32 added in another order. Measured: 5e-7 and 5e-8 of the norm of the whole gradient and of the trained weights.
+FAR = 1e-6
 
 
 def test_two_processes_take_the_step_of_one(tiny_directory: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -34,12 +34,14 @@ def test_two_processes_take_the_step_of_one(tiny_directory: Path, tmp_path: Path
         assert both["losses"][key] == pytest.approx(loss, rel=1e-6), key
     one, two = load_file(places[0] / "tensors"), load_file(places[1] / "tensors")
     assert one.keys() == two.keys()
-    far = {name: float((one[name] - two[name]).norm() / one[name].norm().clamp(min=1e-6)) for name in one}
-    worst = {kind: max(v for k, v in far.items() if k.startswith("fit/") == kind) for kind in (False, True)}
-    assert worst[False] < GRADIENTS and worst[True] < WEIGHTS, worst
+    for update in {name.rpartition("/")[0] for name in one if not name.startswith("fit/")} | {"fit"}:
+        names = [name for name in one if name.startswith(f"{update}/")]
+        whole, shared = (torch.cat([tensors[name].flatten() for name in names]) for tensors in (one, two))
+        assert float((whole - shared).norm() / whole.norm()) < FAR, update
     assert any(not torch.equal(one[name], two[name]) for name in one)  # they did share the work
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_ends_all_at_once(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(StageFailed, match="ZeroDivisionError: one by none"):
