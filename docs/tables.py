@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.api.sizes import base_shape, parameter_count, stored_bytes
 from adapterstilts.modules.methods import METHODS, capabilities, families_of, resolve
+from adapterstilts.modules.sizes import base_shape, parameter_count, stored_bytes
 from adapterstilts.settings import MethodSettings
 from adapterstilts.tasks.registry import TaskRegistry
 from adapterstilts.tasks.spec import TaskSpec

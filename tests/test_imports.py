@@ -44,7 +44,8 @@ HEAVY = {"torch", "transformers", "peft", "adapters", "faiss", "datasets", "matp
 TORCH_FREE = [
     "cli", "api", "recipe", "plan", "results", "store", "located", "settings", "errors", "executors",
     "stages.specs", "stages.run",
-    "tasks.spec", "tasks.registry", "tasks.suites", "modules.methods",
+    "tasks.spec", "tasks.registry", "tasks.suites", "modules.methods", "modules.sizes",
+    "stages.forecast", "stages.work", "stages.memory",
     "modules.composition", "modules.expressions", "encoder.reference",
     "data.sources", "data.leaks", "data.fetch", "data.archive", "lab",
 ]  # fmt: skip

@@ -210,7 +210,7 @@ def catalogue(
 
 def _sizes(method: str, base: str | None) -> dict[str, Any]:
     """What a module of a method with its defaults takes on a base, or on the usual ones."""
-    from adapterstilts.api.sizes import base_shape, parameter_count, stored_bytes
+    from adapterstilts.modules.sizes import base_shape, parameter_count, stored_bytes
 
     settings = resolve(MethodSettings(name=method))
     shapes = [base_shape(name) for name in ([base] if base else HUB_BASES)]

@@ -8,11 +8,11 @@ from typing import Any
 
 from adapterstilts.api.formulas import bottleneck_formula, delta_formula, has_mixture, weights_formula
 from adapterstilts.api.places import module_base
-from adapterstilts.api.sizes import base_shape, parameter_count, stored_bytes
 from adapterstilts.errors import RecipeError, StoreError
 from adapterstilts.modules.composition import BASE, Leaf, Slot, Stack, Tree, has_slot, leaves, map_leaves, simplify
 from adapterstilts.modules.expressions import format_tree, parse
 from adapterstilts.modules.methods import METHODS, families_of, method_named, parts_of
+from adapterstilts.modules.sizes import base_shape, parameter_count, stored_bytes
 from adapterstilts.recipe.problems import nearest
 from adapterstilts.settings import MethodSettings
 from adapterstilts.store import Store

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adapterstilts.api import environment
 from adapterstilts.api.choosing import Choice, Part, choose
 from adapterstilts.api.leaks import with_leaks
+from adapterstilts.api.memory import within
 from adapterstilts.api.outside import pulled, pushing, tracking
 from adapterstilts.api.pages import write_pages
 from adapterstilts.api.places import PathLike
@@ -93,6 +94,11 @@ class Run:
         return self
 
 
+def workers(jobs: Jobs | None) -> int:
+    """How many stages share this machine's memory."""
+    return cores() if jobs == "auto" else jobs or 1
+
+
 def run(
     recipe: RecipeLike | Planned,
     sets: Iterable[str] = (),
@@ -103,6 +109,8 @@ def run(
     runner: Runner | None = None,
     keep_going: bool = True,
     choice: Choice | None = None,
+    max_memory: str | None = None,
+    lower_precision: bool = False,
     on_event: Callable[[Event], None] | None = None,
     remote: str | None = None,
     trackers: Iterable[str] = (),
@@ -114,6 +122,8 @@ def run(
         runner: another executor, several GPUs for a stage; ``jobs`` wins over its own.
         keep_going: whether stages that do not need a failed one go on.
         choice: some stages only.
+        max_memory: ``4GB``; settings are picked with which every stage fits by its forecast (`api.memory`).
+        lower_precision: the base's precision may be lowered for that, which changes results.
         on_event: told of every change (see `executors.events`). It must not print to stdout or stderr through `sys`
             while a stage runs in this process: those go to the stage's log.
         remote: URL of a store elsewhere: what it has is pulled, what is made is pushed.
@@ -123,7 +133,11 @@ def run(
         How it went; a failed stage does not raise (``Run.raise_for_failure`` does).
     """
     environment.prepare()
-    planned = recipe if isinstance(recipe, Planned) else plan_recipe(recipe, sets, store=store, task_files=task_files)
+    if isinstance(recipe, Planned):
+        planned = recipe
+    else:
+        planned = plan_recipe(recipe, sets, store=store, task_files=task_files)
+        planned = within(planned, max_memory, lower_precision=lower_precision, jobs=workers(jobs)).planned
     planned = with_leaks(choose(planned, choice) if choice else planned)
     plan = planned.plan
     runner = runner or Runner()

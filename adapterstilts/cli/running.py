@@ -12,7 +12,7 @@ import click
 
 from adapterstilts.cli.group import Session, interrupted, verb
 from adapterstilts.cli.output import Output, duration
-from adapterstilts.cli.planning import sets, show_plan
+from adapterstilts.cli.planning import fitting, planned_to_fit, sets, show_plan
 from adapterstilts.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -146,11 +146,13 @@ def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "adapterstilts run recipes/quickstart.yaml --jobs auto",
         "adapterstilts run real-files --set data=../data --set seeds=[0]",
         "adapterstilts run my.yaml --only nli --dry-run",
+        "adapterstilts run my.yaml --max-memory 4GB --preset small-gpu",
         "adapterstilts run xlmr-large --executor slurm --gpus-per-stage 1 --with partition=gpu --with time=240",
     ],
 )
 @click.argument("recipe")
 @sets
+@fitting
 @_with_options
 @click.pass_obj
 def run(
@@ -170,6 +172,9 @@ def run(
     settings: tuple[str, ...],
     remote: str | None,
     trackers: tuple[str, ...],
+    preset: str | None,
+    max_memory: str | None,
+    lower_precision: bool,
     **machine: Any,
 ) -> int:
     """Run what is missing of RECIPE (a file, or a name of `ls recipes`), print the results and write the report.
@@ -177,12 +182,12 @@ def run(
     Done stages are hits; an interrupted run goes on where it stopped.
     """
     from adapterstilts.api.choosing import Choice, choose
-    from adapterstilts.api.planning import plan_recipe
-    from adapterstilts.api.running import Runner
+    from adapterstilts.api.running import Runner, workers
 
     output = Output(session)
     runner = Runner(jobs=jobs, options=_pairs(settings), **machine)
-    planned = plan_recipe(recipe, sets, store=session.store, task_files=session.task_files)
+    fit: dict[str, Any] = {"preset": preset, "max_memory": max_memory, "lower_precision": lower_precision}
+    planned = planned_to_fit(session, output, recipe, sets, **fit, jobs=workers(jobs))
     choice = Choice(only, start, until, force)
     planned = choose(planned, choice) if choice else planned
     if dry_run:

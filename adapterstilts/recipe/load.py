@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from adapterstilts.errors import RecipeError
 from adapterstilts.located import Located, Steps, read_file, read_value, walk
 from adapterstilts.recipe.expand import expand
+from adapterstilts.recipe.presets import preset
 from adapterstilts.recipe.problems import nearest, placed, raise_all
 from adapterstilts.recipe.schema import (
     Arm,
@@ -184,7 +185,8 @@ def _step(place: Any, path: str) -> tuple[str | int, str]:
 
 def _build(located: Located, problems: list[RecipeError], name: str, check: Validator | None) -> Recipe:
     filled, more = expand(located)
-    problems = [*problems, *more, *_settings_problems(filled)]
+    problems = [*problems, *more, *_under_preset(filled)]
+    problems += _settings_problems(filled)
     recipe, schema = _validated(filled)
     problems += schema
     if recipe is not None:
@@ -195,6 +197,19 @@ def _build(located: Located, problems: list[RecipeError], name: str, check: Vali
     raise_all(problems, name)
     assert recipe is not None
     return recipe
+
+
+def _under_preset(located: Located) -> list[RecipeError]:
+    """Lay the recipe over its preset."""
+    name = located.plain.get("preset")
+    if name is None:
+        return []
+    try:
+        under = preset(str(name), located.where(("preset",)))
+    except RecipeError as error:
+        return [error]
+    located.plain.update(layered(under, {key: located.plain.get(key) or {} for key in under}))
+    return []
 
 
 def _validated(located: Located) -> tuple[Recipe | None, list[RecipeError]]:

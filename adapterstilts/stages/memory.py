@@ -1,11 +1,16 @@
-"""Memory of this process: its measured peak, and how it is taken from the system. Torch-free until asked."""
+"""Memory of this process: its measured peak in each stage, and how it is taken from the system.
+
+Torch is asked only when it is there already.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import resource
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 from adapterstilts.settings import EngineSettings
 
@@ -27,11 +32,26 @@ def use_allocator(engine: EngineSettings | None) -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def peak_memory() -> dict[str, int]:
-    """Peak resident bytes of this process so far, and peak bytes allocated on the GPU when one is used."""
-    import torch
+def reset_peak() -> None:
+    """Begin a new peak: a worker runs one stage after the other, and each has its own."""
+    with suppress(OSError):  # not Linux, or not allowed: the peak is then that of the process so far
+        Path("/proc/self/clear_refs").write_text("5")
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
-    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    if torch.cuda.is_available():
+
+def peak_memory() -> dict[str, int]:
+    """Peak resident bytes since ``reset_peak``, and peak bytes allocated on the GPU when one is used."""
+    found = {"host": _host()}
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         found["device"] = int(torch.cuda.max_memory_allocated())
     return found
+
+
+def _host() -> int:
+    try:
+        text = Path("/proc/self/status").read_text()
+        return int(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,8 +15,10 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.errors import StageFailed, StoreError
-from adapterstilts.stages.memory import use_allocator
+from adapterstilts.stages.forecast import forecast
+from adapterstilts.stages.memory import peak_memory, reset_peak, use_allocator
 from adapterstilts.stages.ranks import function_of, together
+from adapterstilts.stages.work import work_of
 
 if TYPE_CHECKING:
     from adapterstilts.plan.graph import Stage
@@ -71,6 +71,7 @@ def run_stage(
             "seed": getattr(stage.spec, "seed", None),
             "device": "cpu",
         }
+        reset_peak()
         start, cpu = time.perf_counter(), time.process_time()
         with store.write(stage.hash, stage.kind, manifest) as directory:
             facts = function(stage.spec, parents, directory, store.work(stage.hash), report)
@@ -78,7 +79,9 @@ def run_stage(
             manifest["facts"] = facts
             manifest["wall_seconds"] = round(time.perf_counter() - start, 4)
             manifest["cpu_seconds"] = round(time.process_time() - cpu, 4)
-            manifest["peak_rss_bytes"] = _peak()
+            measured = peak_memory()
+            manifest["peak_rss_bytes"] = measured["host"]
+            manifest["memory"] = {"forecast": _forecast(stage, store, manifest["device"]), "measured": measured}
         store.drop_work(stage.hash)
     return True
 
@@ -101,6 +104,16 @@ def _entry(kind: str, kinds: Mapping[str, str]) -> str:
     return kinds[kind]
 
 
+def _forecast(stage: Stage, store: Store, device: str) -> dict[str, object] | None:
+    """What was predicted for the stage, of the device it ran on; None for stages without a forecast."""
+
+    def find(hash: str) -> dict[str, Any] | None:
+        return store.manifest(hash) if store.has(hash) else None
+
+    work = work_of(stage.spec, stage.parents, store, find)
+    return None if work is None else forecast(work, gpu=device.startswith("cuda")).to_plain()
+
+
 def _silent(fraction: float, text: str) -> None:
     """Progress that nobody watches."""
 
@@ -114,9 +127,3 @@ def _packages() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _peak() -> int:
-    """The largest resident size of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

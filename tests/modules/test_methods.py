@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adapterstilts.api.sizes import Shape, parameter_count
 from adapterstilts.encoder.base import VocabularyHead
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import exchange
@@ -16,6 +15,7 @@ from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.merge import merge
 from adapterstilts.modules.methods import METHODS, capabilities, resolve
+from adapterstilts.modules.sizes import Shape, parameter_count
 from adapterstilts.recipe.load import from_plain
 from adapterstilts.recipe.validate import validate
 from adapterstilts.settings import MethodSettings

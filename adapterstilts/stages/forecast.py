@@ -1,0 +1,178 @@
+"""How much memory a stage will take: a model of its peak, from specs, shapes and lengths alone. Torch-free.
+
+    host   = libraries + base + modules + optimizer + activations x fragmentation        (no GPU)
+    device = base + modules + optimizer + activations                                    (a GPU)
+
+What is kept for the backward pass was counted layer by layer (saved tensors of packed execution, in units of the
+width): 10 d of a frozen layer, and what each method adds. docs/memory.md shows the forecast beside the measured peak.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapterstilts.modules.methods import SITES, parts_of
+from adapterstilts.modules.sizes import Shape, parameter_count
+from adapterstilts.settings import EngineSettings, MethodSettings, Precision
+
+MIB = 2**20
+LIBRARIES = 330 * MIB  # resident after the imports of a training stage, measured
+BUFFERS = 120 * MIB  # what matrix products and the allocator keep, measured
+FRAGMENTATION = {"default": 1.35, "lean": 1.05}  # resident / live activation bytes of ragged micro-batches, measured
+WEIGHT: Mapping[Precision, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.5 + 4 / 64, "int8-dynamic": 1}
+ACTIVATION: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "nf4": 2, "int8-dynamic": 4}
+CORE = 10  # widths kept in a frozen layer: query, key, value, context, two norms' inputs, the feed-forward's 4 d
+PASSING = 24  # widths alive at one moment inside a layer, forward and backward
+ROWS_A_LANGUAGE = 30_000  # embedding rows that a language's data look up, until the data are tokenised
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the examples of a stage: mean, deviation, longest; how many subwords occur. ``known``: counted."""
+
+    mean: float
+    deviation: float
+    longest: int
+    subwords: int
+    known: bool = True
+
+    @classmethod
+    def of(cls, tokens: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]], subwords: int) -> Lengths:
+        """Of counted examples."""
+        array = np.asarray(tokens, dtype=np.float64)
+        return cls(float(array.mean()), float(array.std()), int(array.max()), subwords)
+
+    def together(self, other: Lengths) -> Lengths:
+        """Of two data sets in one stage; subwords are added, which is more than there are."""
+        larger = max(self, other, key=lambda one: one.mean)
+        known = self.known and other.known
+        longest = max(self.longest, other.longest)
+        return Lengths(larger.mean, larger.deviation, longest, self.subwords + other.subwords, known)
+
+    def largest(self, budget: int, examples: int) -> int:
+        """Tokens of the largest micro-batch of updates of so many examples: the budget, or less when all fit."""
+        update = examples * self.mean + 3 * self.deviation * math.sqrt(examples)
+        return int(max(self.longest, min(budget, update)))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What decides the memory of a stage, whatever its kind."""
+
+    shape: Shape
+    precision: Precision
+    engine: EngineSettings
+    lengths: Lengths
+    modules: tuple[MethodSettings, ...] = ()  # attached; the last one trains
+    fused: int = 0  # modules that a fusion mixes
+    batch: int | None = None  # examples of an update; None: nothing trains
+    reads_first: bool = False  # the head reads <s> alone
+    stored: int = 0  # bytes of files that are mapped while it runs (embeddings of a search)
+    all_rows: bool = False  # every embedding row is needed (masked_lm)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Predicted peak bytes; ``parts`` add up to ``peak``."""
+
+    parts: Mapping[str, int]
+    where: str  # host or device
+    tokens: int  # of the largest micro-batch
+    known: bool  # the lengths were counted, not assumed
+
+    @property
+    def peak(self) -> int:
+        return sum(self.parts.values())
+
+    def to_plain(self) -> dict[str, object]:
+        """As JSON; ``known``: the data's lengths were counted, not assumed."""
+        parts = dict(self.parts)
+        return {"peak": self.peak, "where": self.where, "tokens": self.tokens, "known": self.known, "parts": parts}
+
+
+def forecast(work: Work, *, gpu: bool = False) -> Forecast:
+    """The peak of the host, or of the device when the stage computes on a GPU."""
+    shape, engine = work.shape, work.engine
+    tokens = work.lengths.largest(engine.tokens, work.batch or 10**9)
+    if not engine.packed or any(module.name == "prefix_tuning" for module in work.modules):
+        tokens = max(tokens, int(min(work.batch or 64, engine.tokens / work.lengths.mean) * work.lengths.longest))
+    kept = _kept(work, tokens) if work.batch is not None else 0
+    passing = PASSING * shape.width * _element(work) * tokens
+    if work.batch is None:
+        passing //= 2
+    activations = kept + passing
+    elsewhere = gpu and engine.embeddings == "cpu"
+    parts = {"base": base_bytes(work, rows=not elsewhere), "modules": _modules(work)}
+    if gpu:
+        return Forecast({**parts, "activations": int(activations)}, "device", tokens, work.lengths.known)
+    parts = {"libraries": LIBRARIES, **parts, "buffers": BUFFERS, "files": work.stored}
+    activations *= FRAGMENTATION[engine.allocator]
+    return Forecast({**parts, "activations": int(activations)}, "host", tokens, work.lengths.known)
+
+
+def base_bytes(work: Work, rows: bool = True) -> int:
+    """The frozen base as it is held, with the embedding rows or without."""
+    shape = work.shape
+    d, f = shape.width, shape.feedforward
+    linear = shape.layers * (4 * d * d + 2 * d * f)
+    small = shape.layers * (9 * d + f) + (shape.positions + 3) * d
+    count = shape.vocabulary if rows else 0
+    if work.engine.compact and not work.all_rows:
+        count = min(count, work.lengths.subwords)
+    return int(linear * WEIGHT[work.precision] + (small + count * d) * ACTIVATION[work.precision])
+
+
+def _element(work: Work) -> int:
+    return ACTIVATION[work.precision]
+
+
+def _modules(work: Work) -> int:
+    """Weights of all modules, and gradient and both moments of what trains; the head counts as d x d."""
+    counts = [parameter_count(module, work.shape) for module in work.modules]
+    trained = (counts[-1] if counts else 0) + work.shape.width**2 + work.fused * work.shape.layers * work.shape.width
+    return 4 * (sum(counts) + work.shape.width**2) + (12 * trained if work.batch is not None else 0)
+
+
+def _kept(work: Work, tokens: int) -> float:
+    """Bytes kept for the backward pass of one micro-batch."""
+    shape = work.shape
+    method = work.modules[-1]
+    parts = [part for _, part in parts_of(method)]
+    chosen = [part.parameters.get("layers") or range(shape.layers) for part in parts]
+    layers = shape.layers - min(min(own) for own in chosen)
+    bottleneck = all("sites" not in part.parameters for part in parts)
+    own = (added(part, work.precision, work.fused) * len(on) for part, on in zip(parts, chosen, strict=True))
+    layer = CORE * _element(work) + sum(own) / layers
+    if work.engine.recompute:
+        segments = math.ceil(layers / work.engine.recompute)
+        total = segments * _element(work) + min(layers, work.engine.recompute) * layer
+    else:
+        total = layers * layer
+        # Below the lowest bottleneck nothing needs a gradient; of a last layer read at <s>, only keys and values do.
+        total -= (CORE - 1) * _element(work) if bottleneck else 0
+        total -= (CORE - 2) * _element(work) if work.reads_first and work.engine.first_only else 0
+    # DoRA holds the norm of every adapted weight, and on the way copies of the weight itself.
+    constant = 2 * 12 * shape.width**2 * 4 * layers if any(part.name == "dora" for part in parts) else 0
+    return total * shape.width * tokens + constant
+
+
+def added(method: MethodSettings, precision: Precision, fused: int = 0) -> float:
+    """Bytes, in widths, that a method keeps in each layer and token beside those of the frozen layer."""
+    given = method.parameters
+    sites = [site for site in SITES if site in given.get("sites", ())]
+    widths = {site: 4 if site == "output" else 1 for site in sites}
+    outputs = sum(4 if site == "intermediate" else 1 for site in sites)
+    if method.name == "ia3":
+        return 4.0 * sum(widths[site] if site in given["inputs"] else 1 for site in sites)
+    if sites:
+        # In fp32 the sites that read one tensor keep it once; from a bf16 base each site keeps its own fp32 copy.
+        inputs = {"attention" if site in ("query", "key", "value") else site: widths[site] for site in sites}
+        read = sum(inputs.values()) if ACTIVATION[precision] == 4 else sum(widths.values())
+        twice = 2 * outputs if method.name in ("dora", "vera") else 0
+        return 4.0 * (read + twice + fused * outputs) + 4.0 * int(given.get("r", 8)) * len(sites) / 1024
+    own = {"double_seq_bn": 9.1, "double_seq_bn_inv": 9.1, "compacter": 9.2, "par_bn": 6.1, "prefix_tuning": 4.0}
+    return own.get(method.name, 8.4) + 4.0 * (fused + 2 if fused else 0)

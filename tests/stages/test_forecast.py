@@ -1,0 +1,105 @@
+"""The memory model: what must grow, what must shrink, and the settings it picks; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapterstilts.api.memory import fit_memory, forecasts, parse_size
+from adapterstilts.api.planning import plan_recipe
+from adapterstilts.errors import RecipeError
+from adapterstilts.modules.methods import resolve
+from adapterstilts.modules.sizes import base_shape
+from adapterstilts.settings import EngineSettings, MethodSettings
+from adapterstilts.stages.forecast import Lengths, Work, added, forecast
+
+RECIPE = {
+    "name": "small",
+    "base": "lab/s0",
+    "languages": ["en"],
+    "targets": {"copa": {"task": "lab-copa", "limit": 50}},
+    "arms": {"none": {}},
+}
+
+
+def large(**changes: object) -> Work:
+    work = Work(
+        shape=base_shape("xlm-roberta-large"),
+        precision="fp32",
+        engine=EngineSettings(tokens=2048),
+        lengths=Lengths.of(np.full(1000, 46), 20_000),
+        modules=(resolve(MethodSettings(name="lora")),),
+        batch=32,
+    )
+    return replace(work, **changes)  # type: ignore[arg-type]
+
+
+def test_every_saver_lowers_the_forecast() -> None:
+    plain = forecast(large())
+    assert sum(plain.parts.values()) == plain.peak
+    for saver in ({"tokens": 512}, {"recompute": 1}):
+        assert forecast(large(engine=EngineSettings(**{"tokens": 2048, **saver}))).peak < plain.peak
+    assert forecast(large(engine=EngineSettings(tokens=2048, compact=False))).peak > plain.peak + 900 * 2**20
+    peaks = [forecast(large(precision=precision)).peak for precision in ("fp32", "bf16", "int8", "nf4")]
+    assert peaks == sorted(peaks, reverse=True)
+    assert forecast(large(batch=None)).peak < plain.peak
+    assert forecast(large(), gpu=True).where == "device"
+
+
+def test_a_micro_batch_is_the_budget_the_update_or_the_longest_example() -> None:
+    lengths = Lengths.of(np.array([40, 40, 40, 200]), 10)
+    assert lengths.largest(128, 32) == 200  # a longer example stands alone
+    assert lengths.largest(1000, 32) == 1000
+    assert Lengths.of(np.full(9, 50), 10).largest(4096, 8) == 400
+
+
+@pytest.mark.parametrize(
+    ("sites", "precision", "counted"),
+    [
+        (["query", "value"], "fp32", 44.1),
+        (["value", "output"], "fp32", 60.1),
+        (["query", "value"], "bf16", 28.1),
+        (["value", "output"], "bf16", 40.1),
+    ],
+)
+def test_kept_bytes_are_those_counted(sites: list[str], precision: str, counted: float) -> None:
+    """Saved tensors of packed execution at width 1024, in widths for each token and layer."""
+    method = resolve(MethodSettings(name="lora", parameters={"sites": sites}))
+    core = 40 if precision == "fp32" else 20
+    assert core + added(method, precision) == pytest.approx(counted, abs=0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "count"), [("4GB", 4 * 10**9), ("900 MiB", 900 * 2**20), ("1.5g", 15 * 10**8)])
+def test_sizes_are_read(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+def test_what_is_no_size_is_refused() -> None:
+    with pytest.raises(RecipeError, match="no amount of memory"):
+        parse_size("much")
+
+
+def test_fitting_changes_no_hash_unless_precision_may_fall(tmp_path: Path) -> None:
+    planned = plan_recipe(RECIPE, store=tmp_path)
+    every = forecasts(planned, gpu=False)
+    kinds = {planned.plan.by_hash[hash].kind for hash in every}
+    assert kinds == {"train", "evaluate"}
+    peak = max(found.peak for found in every.values())
+    assert not fit_memory(planned, peak, gpu=False).picked
+    fitted = fit_memory(planned, peak - 1, gpu=False)
+    assert fitted.picked and fitted.peak < peak
+    assert fitted.planned.plan.id == planned.plan.id
+    with pytest.raises(RecipeError, match="does not fit") as caught:
+        fit_memory(planned, 10**6, gpu=False)
+    assert "--max-memory" in str(caught.value)
+
+
+def test_a_preset_lies_under_the_recipe(tmp_path: Path) -> None:
+    planned = plan_recipe({**RECIPE, "preset": "tiny", "train": {"precision": "fp32"}}, store=tmp_path)
+    assert planned.recipe.engine.recompute == 1 and planned.recipe.engine.tokens == 512
+    assert planned.recipe.train["precision"] == "fp32"
+    with pytest.raises(RecipeError, match="no preset `smal-gpu`"):
+        plan_recipe({**RECIPE, "preset": "smal-gpu"}, store=tmp_path)
