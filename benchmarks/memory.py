@@ -1,0 +1,218 @@
+"""Peak memory of one training update, each way in a process of its own, and the forecast beside ours.
+
+    python benchmarks/memory.py --size tiny
+    python benchmarks/memory.py --size large --out benchmarks/results
+
+The peak is VmHWM of the whole process after clear_refs, so what imports and the making of the model needed is left
+out where it was more. "kept" is what autograd holds for the backward pass (bytes of distinct storages), which no
+allocator changes. A forecast says what `adapterstilts plan` would have said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from common import (
+    SHARED,
+    SIZES,
+    Clock,
+    Size,
+    begin,
+    checkpoint,
+    finish,
+    machine,
+    parser,
+    table,
+    tokens,
+    workload,
+)
+
+Row = dict[str, Any]
+REFERENCE = "adapters, fp32, maximum"
+TARGETS = {"ours seq_bn, bf16": 0.27, "ours seq_bn, fp32": 0.5}
+
+
+def ours(method: str, precision: str, examples: int, workload: str = "nli", **engine: Any) -> Row:
+    return {"ours": True, "method": method, "precision": precision, "examples": examples, "workload": workload} | {
+        "engine": engine
+    }
+
+
+def peer(method: str, width: str, examples: int, autocast: bool = False) -> Row:
+    return {"ours": False, "method": method, "width": width, "autocast": autocast, "examples": examples} | {
+        "workload": "nli"
+    }
+
+
+def rows_of(size: Size) -> dict[str, Row]:
+    """name -> what to measure: the peers, and a grid of our configurations."""
+    n = size.examples
+    found = {
+        REFERENCE: peer("seq_bn", "maximum", n),
+        "adapters, fp32, longest": peer("seq_bn", "longest", n),
+        "ours seq_bn, fp32": ours("seq_bn", "fp32", n),
+        "ours seq_bn, bf16": ours("seq_bn", "bf16", n),
+        "ours lora, fp32": ours("lora", "fp32", n),
+    }
+    if size.width < 1024:
+        return found
+    return found | {
+        "adapters, autocast, longest": peer("seq_bn", "longest", n, True),
+        "peft, fp32, maximum": peer("lora", "maximum", n),
+        "peft, fp32, longest": peer("lora", "longest", n),
+        "ours lora, bf16": ours("lora", "bf16", n),
+        "ours lora, int8": ours("lora", "int8", n),
+        "ours lora, nf4": ours("lora", "nf4", n),
+        "ours lora, fp32, whole vocabulary": ours("lora", "fp32", n, compact=False),
+        "ours lora, fp32, 32 examples": ours("lora", "fp32", 32),
+        "ours lora, fp32, 32 examples, 512 tokens": ours("lora", "fp32", 32, tokens=512),
+        "ours lora, fp32, 32 examples, recompute 1": ours("lora", "fp32", 32, recompute=1),
+        "ours lora, bf16, 32 examples, recompute 1": ours("lora", "bf16", 32, recompute=1),
+        "ours seq_bn, fp32, 32 examples": ours("seq_bn", "fp32", 32),
+        "ours seq_bn, fp32, 8 windows": ours("seq_bn", "fp32", 8, "qa"),
+        "ours lora, bf16, 8 windows, 1024 tokens": ours("lora", "bf16", 8, "qa", tokens=1024),
+    }
+
+
+# -- one row, in its own process --------------------------------------------------------------------------------------
+
+
+def measured(size: Size, row: Row) -> dict[str, Any]:
+    """Peak, kept bytes, and for ours the forecast."""
+    import torch
+    from ways import Ours, Peer, peer_model, reset
+
+    begin(1)
+    work = workload(row["workload"], size.vocabulary)
+    rows = work.take(row["examples"])
+    if row["ours"]:
+        from adapterstilts.settings import EngineSettings
+
+        clear()
+        engine = EngineSettings(**row["engine"])
+        way: Any = Ours(size, rows, row["method"], row["precision"], Clock(), engine)
+    else:
+        model = peer_model(size, row["method"])
+        clear()
+        way = Peer(model, [rows], work.longest if row["width"] == "maximum" else None, row["autocast"], Clock())
+    reset(way.parameters())
+    loaded = status("VmRSS")
+    kept: dict[int, int] = {}
+    held = {p.untyped_storage().data_ptr() for p in _tensors(way)}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    way.losses(2)
+    found: dict[str, Any] = {"peak": status("VmHWM"), "loaded": loaded, "fill": way.fill, "real_tokens": tokens(rows)}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        way.losses(1)
+    found["kept"] = sum(kept.values())
+    if row["ours"]:
+        found["forecast"], found["parts"] = predicted(size, row, rows)
+    return found
+
+
+def _tensors(way: Any) -> list[Any]:
+    model = getattr(way, "adapted", way)
+    return [*model.model.parameters(), *model.model.buffers()]
+
+
+def predicted(size: Size, row: Row, rows: Any) -> tuple[int, dict[str, int]]:
+    """What the memory model says of one of our rows."""
+    import numpy as np
+    from ways import METHODS
+
+    from adapterstilts.modules.methods import resolve
+    from adapterstilts.modules.sizes import base_shape
+    from adapterstilts.settings import EngineSettings
+    from adapterstilts.stages.forecast import Lengths, Work, forecast
+
+    lengths = Lengths.of(np.array([len(r) for r in rows]), len(np.unique(np.concatenate(rows))))
+    made = forecast(
+        Work(
+            shape=base_shape(str(checkpoint(size))),
+            precision=row["precision"],
+            engine=EngineSettings(**row["engine"]),
+            lengths=lengths,
+            modules=(resolve(METHODS[row["method"]]),),
+            batch=len(rows),
+            reads_first=True,
+        )
+    )
+    return made.peak, dict(made.parts)
+
+
+def clear() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+# -- all rows ---------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--row", help=argparse.SUPPRESS)
+    made.add_argument("--only", action="append", help="a part of the names of the rows")
+    options = made.parse_args()
+    size = SIZES[options.size]
+    if options.row:
+        print(json.dumps(measured(size, json.loads(options.row))))
+        return
+    checkpoint(size)
+    rows: list[Row] = []
+    for name, row in rows_of(size).items():
+        if options.only and not any(part in name for part in options.only):
+            continue
+        found = {"name": name, **row}
+        command = [sys.executable, __file__, "--size", options.size, "--row", json.dumps(row)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found |= json.loads(done.stdout.splitlines()[-1])
+        rows.append(found)
+        print(f"{name}: {found['peak'] / 2**20:.0f} MiB", file=sys.stderr)
+    reference = next((row["peak"] for row in rows if row["name"] == REFERENCE), None)
+    for row in rows:
+        row["of_reference"] = row["peak"] / reference if reference else None
+        if row["ours"]:
+            row["forecast_error"] = row["forecast"] / row["peak"] - 1
+    lengths = "real" if (SHARED / "data").is_dir() else "log-normal"
+    targets = [
+        {"name": row["name"], "target": TARGETS[row["name"]], "reached": row["of_reference"]}
+        | {"met": bool(row["of_reference"] <= TARGETS[row["name"]])}
+        for row in rows
+        if row["name"] in TARGETS and row["of_reference"]
+    ]
+    result = {"size": options.size, "lengths": lengths, "machine": machine(Clock()), "rows": rows, "targets": targets}
+    columns = {
+        "way": lambda row: row["name"],
+        "real tokens": lambda row: str(row["real_tokens"]),
+        "fill": lambda row: f"{row['fill']:.2f}",
+        "peak MiB": lambda row: f"{row['peak'] / 2**20:.0f}",
+        f"of `{REFERENCE}`": lambda row: "" if row["of_reference"] is None else f"{row['of_reference']:.2f}",
+        "loaded MiB": lambda row: f"{row['loaded'] / 2**20:.0f}",
+        "kept MiB": lambda row: f"{row['kept'] / 2**20:.0f}",
+        "forecast MiB": lambda row: f"{row['forecast'] / 2**20:.0f}" if row["ours"] else "",
+        "forecast error": lambda row: f"{row['forecast_error']:+.0%}" if row["ours"] else "",
+    }
+    lines = [table(rows, columns)]
+    for row in targets:
+        verdict = "met" if row["met"] else "NOT met"
+        lines.append(f"{row['name']}: {row['reached']:.2f} of {REFERENCE}, target {row['target']}: {verdict}")
+    finish("memory", options, result, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
