@@ -183,28 +183,23 @@ def interleaved(ways: Mapping[str, Callable[[], float]], rounds: int) -> Turns:
     return turns
 
 
-def bare_gemm(size: Size, count: int, precision: str, clock: Clock) -> Callable[[], float]:
-    """Seconds of the bare matrix products of one update: forward and input gradient of every linear map, no more.
+def bare_products(encoder: Any, count: int, clock: Clock) -> Callable[[], float]:
+    """Seconds of the bare matrix products of one update over ``count`` tokens, and no more.
 
-    2 x 2 FLOP a weight and token; the maps of a layer are 4 of d x d, d x 4d and 4d x d.
+    Forward and input gradient of every frozen linear map, on the encoder's own weights: 2 x 2 FLOP a weight and token.
     """
     import torch
 
-    d = size.width
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    narrow, wide = torch.randn(count, d, dtype=kind), torch.randn(count, 4 * d, dtype=kind)
-    square, up, down = (torch.randn(a, b, dtype=kind) for a, b in ((d, d), (4 * d, d), (d, 4 * d)))
+    linear = [module for module in encoder.modules() if isinstance(module, torch.nn.Linear)]
+    weights = [module.weight for module in linear if not module.weight.requires_grad]
+    inputs = {n: torch.randn(count, n, dtype=weights[0].dtype) for weight in weights for n in weight.shape}
 
     def run() -> float:
         start = clock()
-        for _ in range(size.layers):
-            for _ in range(4):
-                torch.mm(narrow, square.t())
-                torch.mm(narrow, square)
-            torch.mm(narrow, up.t())
-            torch.mm(wide, up)
-            torch.mm(wide, down.t())
-            torch.mm(narrow, down)
+        with torch.no_grad():
+            for weight in weights:
+                torch.mm(inputs[weight.shape[1]], weight.t())
+                torch.mm(inputs[weight.shape[0]], weight)
         return clock() - start
 
     return run

@@ -7,6 +7,7 @@ longest, in bf16 (autocast, or the whole model), and with batches of similar len
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import zlib
@@ -64,9 +65,9 @@ class Way(Protocol):
 
 def shared_name(name: str) -> str:
     """The name of a parameter without the library's wrapping and without the module's own name."""
-    if head := re.search(r"(?:^|\.)(dense|out|out_proj)\.(weight|bias)$", name):
-        if "encoder.layer" not in name:
-            return f"head.{head[1].removesuffix('_proj')}.{head[2]}"
+    head = re.search(r"(?:^|\.)(dense|out|out_proj)\.(weight|bias)$", name)
+    if head and "encoder.layer" not in name:
+        return f"head.{head[1].removesuffix('_proj')}.{head[2]}"
     bare = re.sub(r"\.(m0|peer|default|adapters)(?=\.)", "", name)
     return bare[bare.index("encoder.layer") :] if "encoder.layer" in bare else bare
 
@@ -167,7 +168,8 @@ def peer_model(size: Size, method: str, dtype: torch.dtype = torch.float32) -> A
     elif method == "lora":
         from peft import LoraConfig, get_peft_model
 
-        made = LoraConfig(task_type="SEQ_CLS", r=chosen["r"], lora_alpha=chosen["alpha"], target_modules=chosen["sites"])
+        rank, alpha, sites = (chosen[name] for name in ("r", "alpha", "sites"))
+        made = LoraConfig(task_type="SEQ_CLS", r=rank, lora_alpha=alpha, target_modules=sites)
         model = get_peft_model(model, made)
     return model.to(dtype)
 
@@ -229,6 +231,8 @@ class Peer:
             for update in range(updates)
             for number, row in enumerate(self.batches[update % len(self.batches)])
         ]
+        # Trainer leaves the last run's autocast in the environment, where the next one in this process finds it.
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if self.autocast else "no"
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 folder,

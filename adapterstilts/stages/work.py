@@ -118,9 +118,8 @@ def _trained_in(hash: str | None, find: Find) -> Any:
 
 
 def _task(name: str, overrides: Any, data: str, store: Store, tasks: TaskRegistry | None) -> TaskSpec | None:
-    path = store.path(data) / "task.json"
-    if path.is_file():
-        return TaskSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    if store.has(data):
+        return TaskSpec.model_validate_json((store.path(data) / "task.json").read_text(encoding="utf-8"))
     return None if tasks is None else _declared(tasks, name, json.dumps(overrides))
 
 
