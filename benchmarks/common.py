@@ -72,7 +72,11 @@ class Workload:
 
 
 # task, longest, and the log-normal (mean and deviation of log length) that stands in where the files are absent
-_WORKLOADS = {"nli": ("snli_cad", 128, (3.78, 0.33)), "qa": ("squad", 384, (5.75, 0.38))}
+_WORKLOADS = {
+    "nli": ("snli_cad", 128, (3.78, 0.33)),
+    "qa": ("squad", 384, (5.75, 0.38)),
+    "sentences": ("tatoeba", 92, (2.6, 0.35)),
+}
 
 
 def workload(name: str, vocabulary: int) -> Workload:
@@ -99,8 +103,12 @@ def _real_rows(task: str, longest: int, count: int = 1000) -> list[NDArray[np.in
     registry = TaskRegistry()
     spec = registry.get(task)
     form = get_format(spec.format)
-    found = resolve(spec, "en", "train", DataRoot.of(SHARED / "data"), registry).require()
-    examples = [form.parse(row, spec) for row in islice(read(found), count)]
+    if spec.searched:
+        texts = SHARED.joinpath("data/raw/tatoeba/v1/tatoeba.deu-eng.eng").read_text(encoding="utf-8").splitlines()
+        examples = [{"text": text} for text in texts[:count]]
+    else:
+        found = resolve(spec, "en", "train", DataRoot.of(SHARED / "data"), registry).require()
+        examples = [form.parse(row, spec) for row in islice(read(found), count)]
     arrays = arrays_of(list(form.encode(examples, Tokenizer.from_directory(SHARED / "base"), spec)), form.fields)
     return [arrays.ids[a:b][:longest] for a, b in zip(arrays.rows[:-1], arrays.rows[1:], strict=True)]
 
@@ -119,8 +127,8 @@ def tokens(rows: Sequence[NDArray[np.int32]]) -> int:
 
 
 def checkpoint(size: Size) -> Path:
-    """A directory with random weights of this shape, written once; every way loads the same."""
-    place = Path(tempfile.gettempdir(), f"adapterstilts-bench-{size.layers}x{size.width}-{size.vocabulary}")
+    """A directory with random weights of this shape, written once; every way loads the same. Its dropout is 0.1."""
+    place = Path(tempfile.gettempdir(), f"adapterstilts-benchmark-{size.layers}x{size.width}-{size.vocabulary}")
     if not (place / "config.json").is_file():
         import torch
         from transformers import XLMRobertaConfig, XLMRobertaModel
@@ -135,8 +143,6 @@ def checkpoint(size: Size) -> Path:
             max_position_embeddings=514,
             type_vocab_size=1,
             layer_norm_eps=1e-5,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
             num_labels=LABELS,
         )
         XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(place)

@@ -103,9 +103,16 @@ class Ours:
     fill = 1.0
 
     def __init__(
-        self, size: Size, rows: Rows, method: str, precision: Any, clock: Clock, engine: EngineSettings
+        self,
+        size: Size,
+        rows: Rows,
+        method: str,
+        precision: Any,
+        clock: Clock,
+        engine: EngineSettings,
+        dropout: bool = False,
     ) -> None:
-        self.size, self.rows, self.clock = size, rows, clock
+        self.size, self.rows, self.clock, self.dropout = size, rows, clock, dropout
         self.arrays = arrays(rows)
         base = load_base(str(checkpoint(size)), precision, used=[self.arrays.ids] if engine.compact else None)
         leaf = LeafWeights(resolve(METHODS[method]))
@@ -118,7 +125,13 @@ class Ours:
 
     def losses(self, updates: int) -> list[float]:
         settings = TrainSettings(
-            steps=updates, batch=len(self.rows), warmup=0.0, weight_decay=DECAY, clip=CLIP, checkpoints=0
+            steps=updates,
+            batch=len(self.rows),
+            warmup=0.0,
+            weight_decay=DECAY,
+            clip=CLIP,
+            checkpoints=0,
+            base_dropout=self.dropout,
         )
         share = Share(self.arrays, np.arange(len(self.rows)), "head")
         schedule = make_schedule([len(self.rows)], settings, seed=0)
@@ -152,12 +165,14 @@ class Ours:
         return torch.cat([states[start : start + length] for start, length in spans])
 
 
-def peer_model(size: Size, method: str, dtype: torch.dtype = torch.float32) -> Any:
+def peer_model(size: Size, method: str, dtype: torch.dtype = torch.float32, dropout: bool = False) -> Any:
     """The libraries' own model: adapters ``seq_bn``, peft ``lora``, or the whole encoder (``full``)."""
     from transformers import XLMRobertaForSequenceClassification
 
-    place = checkpoint(size)
-    model = XLMRobertaForSequenceClassification.from_pretrained(place, attn_implementation="sdpa", num_labels=LABELS)
+    off = {} if dropout else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = XLMRobertaForSequenceClassification.from_pretrained(
+        checkpoint(size), attn_implementation="sdpa", num_labels=LABELS, **off
+    )
     chosen = METHODS[method].parameters if method in METHODS else {}
     if method == "seq_bn":
         import adapters
@@ -220,7 +235,7 @@ class Peer:
         class InOrder(Trainer):  # type: ignore[misc]
             def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
                 loss = super().compute_loss(*args, **kwargs)
-                seen.append(float(loss))
+                seen.append(float(loss.detach()))
                 return loss
 
             def _get_train_sampler(self, *args: Any) -> Any:

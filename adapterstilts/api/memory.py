@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from adapterstilts.api.planning import Planned, plan_recipe
@@ -16,7 +15,7 @@ from adapterstilts.recipe.schema import Recipe, layered
 from adapterstilts.settings import EngineSettings
 from adapterstilts.stages.forecast import Forecast, Work, forecast
 from adapterstilts.stages.specs import TrainSpec
-from adapterstilts.stages.work import work_of
+from adapterstilts.stages.work import Works
 
 FEWEST = 256  # tokens of a micro-batch below which matrix products lose their speed
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -38,18 +37,14 @@ def parse_size(text: str) -> int:
 def works(planned: Planned) -> dict[str, Work]:
     """hash -> what decides the memory of a stage that trains, evaluates or retrieves on a base of known shape."""
 
-    @cache
     def find(hash: str) -> Mapping[str, Any] | None:
         if hash in planned.plan.by_hash:
             return planned.plan.by_hash[hash].to_plain()
         return planned.store.manifest(hash) if planned.store.has(hash) else None
 
-    made = {}
-    for stage in planned.plan.stages:
-        found = work_of(stage.spec, stage.parents, planned.store, find, planned.tasks)
-        if found is not None:
-            made[stage.hash] = found
-    return made
+    works = Works(planned.store, find, planned.tasks)
+    found = {stage.hash: works.of(stage.spec, stage.parents) for stage in planned.plan.stages}
+    return {hash: work for hash, work in found.items() if work is not None}
 
 
 def forecasts(planned: Planned, gpu: bool | None = None) -> dict[str, Forecast]:
@@ -90,7 +85,8 @@ def fit_memory(planned: Planned, limit: int, *, lower_precision: bool = False, g
     Raises:
         RecipeError: nothing fits; names the stage, and the smallest limit that would do.
     """
-    every = works(planned)
+    # Seeds and arms repeat the same work many times over.
+    every = {hash: work for work, hash in {repr(work): (work, hash) for hash, work in works(planned).items()}.values()}
     if not every:
         return Fitted(planned, {}, 0)
     smallest: tuple[int, str, dict[str, Any]] | None = None

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapterstilts.encoder.precision import DTYPES, PACKED, require
+from adapterstilts.encoder.precision import DTYPES, PACKED, give_back, require
 from adapterstilts.encoder.reference import check_config, locate
 from adapterstilts.encoder.vocabulary import WordEmbeddings, kept_ids
 from adapterstilts.errors import DataError, StageFailed
@@ -138,6 +138,7 @@ def _fill(model: Any, weights: Weights, precision: Precision, kept: Tensor | Non
         elif isinstance(module, nn.Linear) and precision in PACKED:
             packed = PACKED[precision](weights[f"{path}.weight"].float(), weights[f"{path}.bias"].float())
             model.set_submodule(path, packed)
+            give_back()
         else:
             for name, parameter in module.named_parameters(recurse=False):
                 tensor = weights[f"{path}.{name}"]

@@ -10,16 +10,19 @@ no unpacked copy is kept: the backward pass unpacks again. Computation is in bf1
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapterstilts.errors import MissingDependency, StageFailed
+from adapterstilts.encoder.reference import require_precision
+from adapterstilts.errors import StageFailed
 from adapterstilts.settings import Precision
 
 DTYPES: dict[str, torch.dtype] = {
@@ -36,22 +39,25 @@ logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
 
 def require(precision: Precision, device: torch.device) -> None:
     """Raises MissingDependency or StageFailed when this precision cannot be had here."""
-    if precision == "nf4":
-        _bitsandbytes()
+    require_precision(precision)
     if precision == "int8-dynamic" and device.type != "cpu":
         raise StageFailed("int8-dynamic on a GPU", why="its kernels are for the CPU", fix="use int8, or nf4")
 
 
 def _bitsandbytes() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from bitsandbytes import functional as found
-    except ImportError as error:
-        raise MissingDependency(
-            "nf4 needs the package `bitsandbytes`", why=str(error), fix="pip install 'adapterstilts[lowbit]'"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from bitsandbytes import functional as found
     return found
+
+
+def give_back() -> None:
+    """Let the C library return what it holds of freed memory; elsewhere than glibc nothing happens.
+
+    While a base is packed, every layer's temporary copies are freed and kept: 1.3 GB for XLM-R Large in nf4.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Packed(nn.Linear):

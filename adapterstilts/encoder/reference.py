@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterstilts.errors import DataError
+from adapterstilts.errors import DataError, MissingDependency
+from adapterstilts.settings import Precision
 
 SHIPPED = Path(__file__).parent.parent / "lab" / "bases"
 ARCHITECTURES = ("xlm-roberta", "roberta")
@@ -84,6 +86,25 @@ def fingerprint(reference: Reference, sha256: Callable[[Path], str]) -> tuple[st
         why = f"it holds none of {', '.join(TOKENIZER_FILES)}"
         raise DataError("a base without a tokenizer", where=str(reference.directory), why=why)
     return _combined(files, sha256), _combined(tokenizer, sha256)
+
+
+def longest(ref: str) -> int | None:
+    """Tokens of the longest row that a local base has positions for; None where nobody says (the Hub)."""
+    directory = locate(ref).directory
+    if directory is None:
+        return None
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if "max_position_embeddings" not in config:
+        return None
+    # Positions are counted from the one after that of padding.
+    return int(config["max_position_embeddings"]) - int(config.get("pad_token_id", 1)) - 1
+
+
+def require_precision(precision: Precision | None) -> None:
+    """Raise MissingDependency when this precision needs a package that is not installed; nothing is imported."""
+    if precision == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        fix = "pip install 'adapterstilts[lowbit]', or train in int8"
+        raise MissingDependency("nf4 needs the package `bitsandbytes`", why="it is an extra", fix=fix)
 
 
 def check_config(directory: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from adapterstilts.encoder.reference import require_precision
 from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.modules.composition import BASE, Leaf, Merge, Slot, Tree, has_slot, leaves, map_leaves, simplify
 from adapterstilts.modules.expressions import format_tree
@@ -74,6 +75,7 @@ class _Builder:
         self.origins: dict[str, Mapping[str, str]] = {}
 
     def add(self, kind: str, spec: Spec, parents: Mapping[str, str], label: str) -> str:
+        require_precision(spec.settings.precision if isinstance(spec, TrainSpec) else getattr(spec, "precision", None))
         stage = make_stage(kind, spec, parents, label)
         self.stages.setdefault(stage.hash, stage)
         return stage.hash

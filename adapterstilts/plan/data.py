@@ -7,7 +7,8 @@ from typing import Any
 
 from adapterstilts.data.hashes import FileHashes
 from adapterstilts.data.sources import DataRoot, Resolved, resolve
-from adapterstilts.errors import DataError
+from adapterstilts.encoder.reference import longest
+from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.plan.graph import Stage, make_stage
 from adapterstilts.recipe.schema import ALL, Languages, Recipe, TrainItem
 from adapterstilts.stages.specs import BaseRef, PrepareSpec, TaskShare
@@ -34,6 +35,7 @@ class Data:
         self._found: dict[tuple[str, str, str], Resolved] = {}
         self._prepared: dict[tuple[str, str, str, str], str] = {}
         self._fingerprints: dict[tuple[str, str, str], str] = {}
+        self._longest: dict[str, int | None] = {}
         self._chosen: dict[tuple[Languages | None, str, tuple[str, ...]], list[str]] = {}
 
     def finish(self) -> None:
@@ -105,6 +107,7 @@ class Data:
 
     def prepared(self, base: BaseRef, task: str, language: str, split: str) -> str:
         """The hash of the prepare stage; when the data is missing that is noted and the hash means nothing."""
+        self._check_length(base.ref, task)
         key = (base.tokenizer, task, language, split)
         if key in self._prepared:
             return self._prepared[key]
@@ -131,6 +134,17 @@ class Data:
         self.stages[stage.hash] = stage
         self._prepared[key] = stage.hash
         return stage.hash
+
+    def _check_length(self, base: str, task: str) -> None:
+        spec = self.spec(task)
+        asked = spec.settings.max_length
+        if base not in self._longest:
+            self._longest[base] = longest(base)
+        most = self._longest[base]
+        if most is not None and asked > most and not spec.searched:
+            where = self.recipe.where("tasks", task) if task in self.recipe.tasks else self.recipe.where("base")
+            why, fix = f"`{base}` has positions for {most}", f"tasks: {{{task}: {{settings: {{max_length: {most}}}}}}}"
+            raise RecipeError(f"`{task}` has rows of up to {asked} tokens", where=where, why=why, fix=fix)
 
     def _required(self, task: str, language: str, split: str) -> Resolved | None:
         try:

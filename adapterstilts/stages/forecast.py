@@ -20,9 +20,10 @@ from adapterstilts.modules.sizes import Shape, parameter_count
 from adapterstilts.settings import EngineSettings, MethodSettings, Precision
 
 MIB = 2**20
-LIBRARIES = 330 * MIB  # resident after the imports of a training stage, measured
-BUFFERS = 120 * MIB  # what matrix products and the allocator keep, measured
-FRAGMENTATION = {"default": 1.35, "lean": 1.05}  # resident / live activation bytes of ragged micro-batches, measured
+# Measured with XLM-R Large's shape (benchmarks/memory.py): libraries and their buffers before the base is read, and
+# resident bytes for a live byte of activations: of updates in one micro-batch, in several, and with a lean allocator.
+LIBRARIES = 450 * MIB
+FRAGMENTATION, RAGGED, LEAN = 1.55, 2.2, 1.05
 WEIGHT: Mapping[Precision, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.5 + 4 / 64, "int8-dynamic": 1}
 ACTIVATION: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "nf4": 2, "int8-dynamic": 4}
 CORE = 10  # widths kept in a frozen layer: query, key, value, context, two norms' inputs, the feed-forward's 4 d
@@ -45,6 +46,11 @@ class Lengths:
         """Of counted examples."""
         array = np.asarray(tokens, dtype=np.float64)
         return cls(float(array.mean()), float(array.std()), int(array.max()), subwords)
+
+    @property
+    def around(self) -> float:
+        """The mean length of the row that a token is in."""
+        return self.mean + self.deviation**2 / self.mean
 
     def together(self, other: Lengths) -> Lengths:
         """Of two data sets in one stage; subwords are added, which is more than there are."""
@@ -73,6 +79,7 @@ class Work:
     reads_first: bool = False  # the head reads <s> alone
     stored: int = 0  # bytes of files that are mapped while it runs (embeddings of a search)
     all_rows: bool = False  # every embedding row is needed (masked_lm)
+    base_dropout: bool = False  # the frozen base drops out, too: its attention keeps its weights
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,9 @@ def forecast(work: Work, *, gpu: bool = False) -> Forecast:
     parts = {"base": base_bytes(work, rows=not elsewhere), "modules": _modules(work)}
     if gpu:
         return Forecast({**parts, "activations": int(activations)}, "device", tokens, work.lengths.known)
-    parts = {"libraries": LIBRARIES, **parts, "buffers": BUFFERS, "files": work.stored}
-    activations *= FRAGMENTATION[engine.allocator]
+    parts = {"libraries": LIBRARIES, **parts, "files": work.stored}
+    several = work.lengths.largest(10**9, work.batch or 10**9) > tokens
+    activations *= LEAN if engine.allocator == "lean" else RAGGED if several else FRAGMENTATION
     return Forecast({**parts, "activations": int(activations)}, "host", tokens, work.lengths.known)
 
 
@@ -155,6 +163,9 @@ def _kept(work: Work, tokens: int) -> float:
         # Below the lowest bottleneck nothing needs a gradient; of a last layer read at <s>, only keys and values do.
         total -= (CORE - 1) * _element(work) if bottleneck else 0
         total -= (CORE - 2) * _element(work) if work.reads_first and work.engine.first_only else 0
+    if work.base_dropout:
+        # Weights, dropped weights and mask of each head of 64, over a row as long as a token's own; two masks a layer.
+        total += layers * (12 / 64 * work.lengths.around + 2)
     # DoRA holds the norm of every adapted weight, and on the way copies of the weight itself.
     constant = 2 * 12 * shape.width**2 * 4 * layers if any(part.name == "dora" for part in parts) else 0
     return total * shape.width * tokens + constant

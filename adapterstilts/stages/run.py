@@ -18,7 +18,7 @@ from adapterstilts.errors import StageFailed, StoreError
 from adapterstilts.stages.forecast import forecast
 from adapterstilts.stages.memory import peak_memory, reset_peak, use_allocator
 from adapterstilts.stages.ranks import function_of, together
-from adapterstilts.stages.work import work_of
+from adapterstilts.stages.work import Works
 
 if TYPE_CHECKING:
     from adapterstilts.plan.graph import Stage
@@ -110,7 +110,7 @@ def _forecast(stage: Stage, store: Store, device: str) -> dict[str, object] | No
     def find(hash: str) -> dict[str, Any] | None:
         return store.manifest(hash) if store.has(hash) else None
 
-    work = work_of(stage.spec, stage.parents, store, find)
+    work = Works(store, find).of(stage.spec, stage.parents)
     return None if work is None else forecast(work, gpu=device.startswith("cuda")).to_plain()
 
 

@@ -96,6 +96,7 @@ def test_packed_recipes_are_the_same_plan_elsewhere(fresh: Program, monkeypatch:
 def test_recipes_that_cannot_be_packed(fresh: Program) -> None:
     path = fresh.folder / "used.yaml"
     path.write_text("name: used\nbase: lab/s0\nmodules: {m: {train: [t-nli]}}\ndata: {hub: true}\n"
+                    "tasks: {squad: {settings: {max_length: 128}}, xquad: {settings: {max_length: 128}}}\n"
                     "targets: {x: {task: xquad, languages: [de]}}\narms: {none: {}}\n")  # fmt: skip
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
