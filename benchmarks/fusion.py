@@ -49,7 +49,7 @@ class Ours:
         from adapterstilts.encoder.batch import collate
         from adapterstilts.encoder.heads import build_head
         from adapterstilts.modules.attach import Adapted
-        from adapterstilts.modules.composition import parse
+        from adapterstilts.modules.expressions import parse
         from adapterstilts.modules.leaf import LeafWeights
         from adapterstilts.modules.methods import resolve
 

@@ -16,7 +16,8 @@ import numpy as np
 from adapterstilts.data.arrays import read_arrays
 from adapterstilts.data.prepared import read_task
 from adapterstilts.errors import AdapterstiltsError
-from adapterstilts.modules.composition import leaves, parse
+from adapterstilts.modules.composition import leaves
+from adapterstilts.modules.expressions import parse
 from adapterstilts.modules.methods import resolve
 from adapterstilts.modules.sizes import base_shape
 from adapterstilts.settings import MethodSettings, Precision
