@@ -14,6 +14,7 @@ from adapterstilts.encoder.attention import firsts
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.batch import Batch
 from adapterstilts.encoder.packed import PackedAttention
+from adapterstilts.encoder.precision import give_back
 from adapterstilts.errors import StageFailed
 from adapterstilts.modules import bottleneck
 from adapterstilts.settings import EngineSettings
@@ -93,8 +94,15 @@ class Execution:
             return self._through(layers, hidden, batch)
         for begin in range(0, len(layers), size):
             # The interception is entered inside the segment, so what is computed again runs in it, too.
-            hidden = checkpoint(self._through, layers[begin : begin + size], hidden, batch, use_reentrant=False)
+            hidden = checkpoint(self._segment, layers[begin : begin + size], hidden, batch, use_reentrant=False)
         return hidden
+
+    def _segment(self, layers: Sequence[nn.Module], hidden: Tensor, batch: Batch) -> Tensor:
+        # What a segment frees lies in pieces between the kept inputs, too small for the next one: the heap would grow
+        # with every segment, to four times what is alive.
+        if hidden.device.type == "cpu":
+            give_back()
+        return self._through(layers, hidden, batch)
 
     def _through(self, layers: Sequence[nn.Module], hidden: Tensor, batch: Batch) -> Tensor:
         for layer in layers:

@@ -117,8 +117,9 @@ def forecast(work: Work, *, gpu: bool = False) -> Forecast:
     if gpu:
         return Forecast({**parts, "activations": int(activations)}, "device", tokens, work.lengths.known)
     parts = {"libraries": LIBRARIES, **parts, "files": work.stored}
-    several = work.lengths.largest(10**9, work.batch or 10**9) > tokens
-    activations *= LEAN if engine.allocator == "lean" else RAGGED if several else FRAGMENTATION
+    # Between segments that are computed again, what was freed is given back.
+    ragged = work.lengths.largest(10**9, work.batch or 10**9) > tokens and not engine.recompute
+    activations *= LEAN if engine.allocator == "lean" else RAGGED if ragged else FRAGMENTATION
     return Forecast({**parts, "activations": int(activations)}, "host", tokens, work.lengths.known)
 
 
