@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adapterstilts.api.module import LoadedModule
+    from adapterstilts.modules.attach import Adapted
+    from adapterstilts.modules.branches import Branch
     from adapterstilts.retrieval.stored import Kind, Pooling, Stored
 
 Layer = int | Literal["tuned"]
@@ -117,12 +119,9 @@ class Encoder:
 
     def load(self) -> LoadedModule:
         """The encoder in memory."""
-        return self._loaded(None)
-
-    def _loaded(self, used: Sequence[NDArray[Any]] | None) -> LoadedModule:
         from adapterstilts.api.module import load
 
-        return load(self.module or "base", base=self.base, store=self.store, precision=self.precision, used=used)
+        return load(self.module or "base", base=self.base, store=self.store, precision=self.precision)
 
     @property
     def tuned_file(self) -> Path:
@@ -140,31 +139,39 @@ class Encoder:
         limit: int | None = None,
         name: str = "",
         say: Say | None = None,
+        also: Sequence[Encoder] = (),
     ) -> Stored:
         """The embeddings of these sentences, from the store where they are already there.
 
         Args:
             limit: bytes that the process may take.
             say: told the name and the fraction done.
+            also: encoders on the same base whose embeddings are made in the same pass and kept in the store; layers
+                that compute the same run once.
 
         Raises:
-            BudgetError: the encoder does not fit into ``limit``.
+            BudgetError: the encoder does not fit into ``limit``. RecipeError: ``also`` on another base.
         """
         from adapterstilts.data.sentences import digest
         from adapterstilts.retrieval.stored import open_stored
 
         longest = min(max_length, int(self.config["max_position_embeddings"]) - 2)
-        identity = self.identity | {"sentences": digest(texts), "count": len(texts), "max_length": longest}
-        directory = self.store.root / "embeddings" / f"{_digest(identity)}-{kind}"
-        if (found := open_stored(directory, identity)).has(layers, poolings):
-            return found
-        return self._embed(texts, directory, identity, layers, poolings, kind, longest, limit, name, say)
+        sentences = {"sentences": digest(texts), "count": len(texts), "max_length": longest}
+        wanted: list[tuple[Encoder, Path, dict[str, Any]]] = []
+        for encoder in dict.fromkeys((self, *also)):
+            if encoder.identity["base"] != self.identity["base"]:
+                raise RecipeError(f"`{encoder.module}` and `{self.module}` stand on different bases")
+            identity = encoder.identity | sentences
+            wanted.append((encoder, self.store.root / "embeddings" / f"{_digest(identity)}-{kind}", identity))
+        missing = [one for one in wanted if not open_stored(*one[1:]).has(layers, poolings)]
+        if missing:
+            self._embed(texts, missing, layers, poolings, kind, longest, limit, name, say)
+        return open_stored(*wanted[0][1:])
 
     def _embed(
         self,
         texts: Sequence[str],
-        directory: Path,
-        identity: dict[str, Any],
+        missing: Sequence[tuple[Encoder, Path, dict[str, Any]]],
         layers: Sequence[int],
         poolings: Sequence[Pooling],
         kind: Kind,
@@ -172,30 +179,60 @@ class Encoder:
         limit: int | None,
         name: str,
         say: Say | None,
-    ) -> Stored:
+    ) -> None:
         from adapterstilts.data.sentences import tokenised
         from adapterstilts.data.tokenise import Tokenizer
         from adapterstilts.retrieval.budget import refuse_model, tokens_for
-        from adapterstilts.retrieval.stored import embed_stored
+        from adapterstilts.retrieval.stored import Place, embed_branches
         from adapterstilts.stages.prepare import base_directory
 
         if limit is not None:
             refuse_model(limit, locate(self.base).directory)
         arrays = tokenised(texts, Tokenizer.from_directory(base_directory(self.base)), longest)
-        loaded = self._loaded([arrays.ids])
+        adapted, branches = _together([encoder for encoder, *_ in missing], [arrays.ids])
         width, inner = int(self.config["hidden_size"]), int(self.config["intermediate_size"])
         tokens = 4096 if limit is None else tokens_for(limit, width, inner, least=int(arrays.lengths().max()))
-        return embed_stored(
-            loaded.adapted,
+        embed_branches(
+            adapted,
             arrays,
-            directory,
+            [Place(place, own, branch) for (_, place, own), branch in zip(missing, branches, strict=True)],
             layers,
-            identity,
             poolings=poolings,
             kind=kind,
             tokens=tokens,
             progress=None if say is None else lambda fraction: say(name, fraction),
         )
+
+
+def _together(encoders: Sequence[Encoder], used: Sequence[NDArray[Any]]) -> tuple[Adapted, list[Branch]]:
+    """One base with the modules of all these encoders, and what is active for each.
+
+    Raises:
+        RecipeError: they were trained on bases in different precisions, and none was asked for.
+    """
+    from adapterstilts.api.module import read_stored
+    from adapterstilts.encoder.base import load_base
+    from adapterstilts.modules.artifact import check_golden, load_adapted
+    from adapterstilts.modules.attach import Adapted
+    from adapterstilts.modules.branches import Branch
+
+    read = [read_stored(one.module, one.base, one.store)[1] if one.module else None for one in encoders]
+    precisions = {
+        one.precision or ("fp32" if module is None else module.precision)
+        for one, module in zip(encoders, read, strict=True)
+    }
+    if len(precisions) > 1:
+        fix = f"--base-precision {min(precisions)}"
+        raise RecipeError("modules of different precisions in one pass", why=", ".join(sorted(precisions)), fix=fix)
+    base = load_base(encoders[0].base, precisions.pop(), used=used)
+    modules = [module for module in read if module is not None]
+    adapted = load_adapted(base, modules[0], modules[1:]) if modules else Adapted(base, {}, None)
+    branches = [Branch(None) if module is None else Branch(module.bound(), module.fusion()) for module in read]
+    for module, branch in zip(read, branches, strict=True):
+        if module is not None and module.precision == base.precision:
+            adapted.activate(branch.tree, fusion=branch.fusion)
+            check_golden(adapted, module.directory)
+    return adapted, branches
 
 
 @dataclass(frozen=True)
@@ -205,7 +242,8 @@ class Encoding:
     ``layer``: default 14 of 24, scaled to the base's depth; ``tuned`` is what tune-layer recorded; nothing above it is
     computed. ``pooling``: default mean, or as tuned. ``kind``: type of the stored embeddings. ``max_memory``: of the
     process, such as ``4GB``; None: no limit. ``base_precision``: default that in which the module was
-    trained. ``say`` is told a name and the fraction done.
+    trained. ``say`` is told a name and the fraction done. ``also``: other modules that embed the same sentences in the
+    same pass, for later searches.
     """
 
     base: str | None = None
@@ -218,6 +256,7 @@ class Encoding:
     base_precision: Precision | None = None
     store: PathLike | Store | None = None
     say: Say | None = None
+    also: tuple[str, ...] = ()
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -256,6 +295,7 @@ class Encoding:
             limit=self.limit,
             name=name,
             say=self.say,
+            also=[Encoder.of(self.encoder.base, module, self.store, self.base_precision) for module in self.also],
         )
         return stored.layer(layer, pooling)
 

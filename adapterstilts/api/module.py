@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from adapterstilts.modules.artifact import Module
     from adapterstilts.modules.attach import Adapted
     from adapterstilts.store import Store
 
@@ -94,7 +95,7 @@ def load(
     environment.prepare()
     from adapterstilts.data.tokenise import Tokenizer
     from adapterstilts.encoder.base import load_base
-    from adapterstilts.modules.artifact import load_adapted, read_module
+    from adapterstilts.modules.artifact import load_adapted
     from adapterstilts.modules.attach import Adapted
     from adapterstilts.modules.expressions import format_tree
 
@@ -104,21 +105,30 @@ def load(
             raise RecipeError("which base?", fix='load("base", base="lab/s0")')
         bare = load_base(base, precision or "fp32", used=used)
         return LoadedModule("base", None, "base", (), Adapted(bare, {}, None), Tokenizer.from_directory(bare.directory))
+    ref, read = read_stored(module, base, opened)
+    loaded = load_base(ref, precision or read.precision, used=used)
+    adapted = load_adapted(loaded, read)
+    tokenizer = Tokenizer.from_directory(loaded.directory)
+    return LoadedModule(module, read.directory, format_tree(read.tree), tuple(read.heads), adapted, tokenizer)
+
+
+def read_stored(module: str, base: str | None, store: Store) -> tuple[str, Module]:
+    """(base, what its directory says) of a module by name, hash or directory.
+
+    Raises:
+        StoreError: no such module, or one of another base. RecipeError: a directory without its base.
+    """
+    from adapterstilts.modules.artifact import read_module
+
     directory = Path(module)
     if (directory / "module.json").is_file():
         if base is None:
             raise RecipeError("a module directory does not say where its base lies", fix="load(directory, base=...)")
-        fingerprint, ref = _fingerprint(base, opened), base
+        ref = base
     else:
-        hash = opened.resolve(module)
-        ref = base or str(module_base(opened, [module]))
-        directory = opened.path(hash)
-        fingerprint = _fingerprint(ref, opened)
-    read = read_module(directory, base=fingerprint)
-    loaded = load_base(ref, precision or read.precision, used=used)
-    adapted = load_adapted(loaded, read)
-    tokenizer = Tokenizer.from_directory(loaded.directory)
-    return LoadedModule(module, directory, format_tree(read.tree), tuple(read.heads), adapted, tokenizer)
+        ref = base or str(module_base(store, [module]))
+        directory = store.path(store.resolve(module))
+    return ref, read_module(directory, base=_fingerprint(ref, store))
 
 
 def _fingerprint(ref: str, store: Store) -> str:

@@ -183,10 +183,18 @@ def nearest(
     examples=[
         "adapterstilts embed sentences.txt --base xlm-roberta-large --layer 14 --out sentences.npy",
         "cat sentences.txt | adapterstilts embed - --module mnli --out sentences.npy",
+        "adapterstilts embed sentences.txt --module mnli --also squad --also base --out sentences.npy",
     ],
 )
 @click.argument("file", type=file_argument)
 @click.option("--out", required=True, type=file_argument, help="[lines, d] as .npy; numpy.load reads it.")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="MODULE",
+    help="Embed with this one in the same pass, kept in the store for later searches; repeatable. "
+    "Layers that compute the same run once.",
+)
 @encoder_options("fp32")
 @click.pass_obj
 def embed(session: Session, /, file: Path, out: Path, **options: Any) -> None:

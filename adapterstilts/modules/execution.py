@@ -46,11 +46,24 @@ class Execution:
             states = self._padded(batch, all_layers=True)
             yield from states if stop is None else states[: stop + 1]
             return
-        hidden = self._embedded(batch)
-        yield hidden[0].float()
-        for layer in self.model.encoder.layer[:stop]:
+        yield from (hidden[0].float() for hidden in self.states(batch, stop=stop))
+
+    def states(
+        self, batch: Batch, stop: int | None = None, below: tuple[int, Tensor] | None = None
+    ) -> Iterator[Tensor]:
+        """Hidden states (1, T, d) in the base's own type, unpadded, after the embeddings and each layer up to ``stop``.
+
+        Args:
+            below: a layer and its hidden states, to go on from; only what follows is given.
+        """
+        if below is None:
+            level, hidden = 0, self._embedded(batch)
+            yield hidden
+        else:
+            level, hidden = below
+        for layer in self.model.encoder.layer[level:stop]:
             hidden = self._through([layer], hidden, batch)
-            yield hidden[0].float()
+            yield hidden
 
     def encode(self, batch: Batch) -> Tensor:
         """(T, d) hidden states of the last layer in fp32.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def report_facts(
     prepared = {manifest["hash"]: manifest for manifest in stages.values() if manifest["kind"] == "prepare"}
     return {
         "recipe": {"name": recipe.report.title or recipe.name, "text": recipe.text},
-        "names": {name: spec.title for name, spec in shown.items() if spec is not None and spec.title},
+        "names": _titles({name: spec.title for name, spec in shown.items() if spec is not None and spec.title}),
         "languages": distances,
         "distance_source": source,
         "chance": {name: spec.chance_level for name, spec in shown.items() if spec is not None},
@@ -67,6 +68,12 @@ def report_facts(
         "usage": by_layer(plan_usage(plan, store, rows)),
         "command": command,
     }
+
+
+def _titles(titles: Mapping[str, str]) -> dict[str, str]:
+    """Name -> title; targets of one task are told apart by their names."""
+    counts = Counter(titles.values())
+    return {name: title if counts[title] == 1 else f"{title} ({name})" for name, title in titles.items()}
 
 
 def _curves(plan: Plan, store: Store) -> dict[str, dict[str, dict[str, Any]]]:

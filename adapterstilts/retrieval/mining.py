@@ -161,10 +161,11 @@ def candidates(mined: Mined, source: Lines, target: Lines) -> dict[Pair, float]:
     """Scores of the mined pairs by (source id, target id); pairs of sentences without an id are left out."""
     scores = mined.scores.tolist()
     sides = [
-        [lines.ids[row] for row in rows.tolist()] for lines, rows in ((source, mined.source), (target, mined.target))
+        list(map(lines.ids.__getitem__, rows.tolist()))
+        for lines, rows in ((source, mined.source), (target, mined.target))
     ]
     # No sentence has the id of another, so no pair of ids comes twice.
     first, second = (list(chain.from_iterable(names)) for names in sides)
     if len(first) == len(second) == len(scores) and all(sides[0]) and all(sides[1]):  # one id each
-        return dict(zip(zip(first, second, strict=True), scores, strict=True))
+        return dict(zip(zip(first, second), scores))  # noqa: B905
     return {pair: score for one, two, score in zip(*sides, scores, strict=True) for pair in product(one, two)}

@@ -28,7 +28,8 @@ TILE = (1024, 4096)  # on the CPU: 8 MiB of scores
 _GPU_TILE = (32_768, 65_536)  # 4 GiB of scores, so that a tile takes longer than to ask for it
 _GPU_PAIRS = 65_536
 _GROUP = 8  # scores of a row looked at through their maximum first
-_PREPARED = 2**20  # values of vectors that are prepared at a time, or sampled for the mean: any mean is right
+_PREPARED = 2**18  # values of vectors that are prepared at a time, or sampled for the mean: any mean is right
+_READ = 64  # rows of the sample read at a time
 _PAIRS = 128  # rescored at a time, so that they stay in cache
 _DENSE = 16  # from one possible group in so many on, a tile is scored in fp32 as a whole
 _STORED = 2.0**-8  # relative error of a score stored in bf16
@@ -77,8 +78,12 @@ def _search(x: Vectors, y: Vectors, k_x: int, k_y: int, device: torch.device, si
 
 
 def _mean(vectors: Vectors, device: torch.device) -> Tensor:
-    sample = np.array(vectors[:: -(-vectors.size // _PREPARED)], dtype=np.float32)
-    forget(vectors)
+    step = -(-vectors.size // _PREPARED)
+    sample = np.empty((-(-len(vectors) // step), vectors.shape[1]), dtype=np.float32)
+    for begin in range(0, len(sample), _READ):
+        rows = sample[begin : begin + _READ]
+        rows[:] = vectors[begin * step : (begin + len(rows)) * step : step]
+        forget(vectors)  # the system maps much around each row that is read
     mean = _normalised(torch.from_numpy(sample), 0).double().mean(0)
     return mean.float().to(device)
 

@@ -14,8 +14,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from adapterstilts.encoder.batch import by_length, collate, lengths_of
 from adapterstilts.encoder.heads import pool
 from adapterstilts.errors import DataError, StoreError
 from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.branches import Branch, branched
 from adapterstilts.retrieval.budget import forget
 from adapterstilts.store.files import sync_directory, write_text
 
@@ -115,43 +116,93 @@ def embed_stored(
     Raises:
         StoreError: the directory holds other embeddings. DataError: values that the type cannot hold.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory / ".lock"):
-        there = open_stored(directory, identity)
-        names = [name for name in _names(layers, poolings) if name not in there.arrays]
-        if not names:
-            return there
-        partial = _Partial(directory / "partial", names, len(arrays), adapted.base.width, kind, tokens)
-        _fill(adapted, arrays, partial, every, progress)
-        partial.publish(directory)
-        found = Stored(directory, there.identity, tuple(sorted({*there.arrays, *names})))
-        plain = {"identity": dict(identity), "width": adapted.base.width, "type": kind, "arrays": found.arrays}
-        write_text(directory / MANIFEST, json.dumps(plain, indent=1))
-        sync_directory(directory)
-        shutil.rmtree(partial.directory, ignore_errors=True)
-        return found
+    own = Place(directory, identity, Branch(adapted.tree))
+    made = embed_branches(
+        adapted, arrays, [own], layers, poolings=poolings, kind=kind, tokens=tokens, every=every, progress=progress
+    )
+    return made[0]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the embeddings of one composition go, and what names them."""
+
+    directory: Path
+    identity: Mapping[str, Any]
+    branch: Branch
+
+
+def embed_branches(
+    adapted: Adapted,
+    arrays: Arrays,
+    places: Sequence[Place],
+    layers: Sequence[int],
+    *,
+    poolings: Sequence[Pooling] = ("mean",),
+    kind: Kind = "fp16",
+    tokens: int = 4096,
+    every: float = 5.0,
+    progress: Callable[[float], None] | None = None,
+) -> list[Stored]:
+    """`embed_stored` for several compositions in one pass: the layers that they share run once."""
+    with contextlib.ExitStack() as locks:
+        for place in sorted(places, key=lambda place: place.directory):
+            place.directory.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(FileLock(place.directory / ".lock"))
+        there = [open_stored(place.directory, place.identity) for place in places]
+        names = [[name for name in _names(layers, poolings) if name not in stored.arrays] for stored in there]
+        todo = [index for index, missing in enumerate(names) if missing]
+        shape = len(arrays), adapted.base.width
+        partials = [_Partial(places[i].directory / "partial", names[i], shape, kind, tokens) for i in todo]
+        if len({partial.plan["tokens"] for partial in partials}) > 1:  # batches of one size for all
+            for partial in partials:
+                partial.begin(tokens)
+        if partials:
+            _fill(adapted, arrays, [places[i].branch for i in todo], partials, every, progress)
+        for index, partial in zip(todo, partials, strict=True):
+            there[index] = _published(there[index], partial, kind)
+        return there
+
+
+def _published(there: Stored, partial: _Partial, kind: Kind) -> Stored:
+    directory, names = there.directory, partial.plan["names"]
+    partial.publish(directory)
+    found = replace(there, arrays=tuple(sorted({*there.arrays, *names})))
+    width = partial.plan["shape"][1]
+    plain = {"identity": dict(there.identity), "width": width, "type": kind, "arrays": found.arrays}
+    write_text(directory / MANIFEST, json.dumps(plain, indent=1))
+    sync_directory(directory)
+    shutil.rmtree(partial.directory, ignore_errors=True)
+    return found
 
 
 class _Partial:
     """Arrays of a pass that has not ended, and how many of its batches are done."""
 
-    def __init__(self, directory: Path, names: Sequence[str], count: int, width: int, kind: Kind, tokens: int) -> None:
+    def __init__(
+        self, directory: Path, names: Sequence[str], shape: tuple[int, int], kind: Kind, tokens: int
+    ) -> None:
         self.directory = directory
-        self.plan: dict[str, Any] = {
-            "names": list(names),
-            "shape": [count, width],
-            "type": kind,
-            "tokens": tokens,
-        }
+        self.plan: dict[str, Any] = {"names": list(names), "shape": list(shape), "type": kind, "tokens": tokens}
+        self.open: dict[str, NDArray[Any]] = {}
         self.done = self._resumed()
-        if self.done == 0:
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir()
-        mode: Literal["r+", "w+"] = "r+" if self.done else "w+"
-        self.open: dict[str, NDArray[Any]] = {
-            name: np.lib.format.open_memmap(self._path(name), mode=mode, dtype=KINDS[kind], shape=(count, width))
-            for name in names
-        }
+        if self.done:
+            self._map("r+")
+        else:
+            self.begin(tokens)
+
+    def begin(self, tokens: int) -> None:
+        """Start anew, with batches of so many tokens."""
+        self.plan["tokens"], self.done = tokens, 0
+        self.open.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir()
+        self._map("w+")
+
+    def _map(self, mode: Literal["r+", "w+"]) -> None:
+        kind, shape = KINDS[self.plan["type"]], tuple(self.plan["shape"])
+        for name in self.plan["names"]:
+            self.open[name] = np.lib.format.open_memmap(self._path(name), mode=mode, dtype=kind, shape=shape)
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.npy"
@@ -183,33 +234,49 @@ class _Partial:
 
 
 def _fill(
-    adapted: Adapted, arrays: Arrays, partial: _Partial, every: float, progress: Callable[[float], None] | None
+    adapted: Adapted,
+    arrays: Arrays,
+    branches: Sequence[Branch],
+    partials: Sequence[_Partial],
+    every: float,
+    progress: Callable[[float], None] | None,
 ) -> None:
-    wanted: dict[int, list[str]] = {}
-    for name in partial.open:
-        wanted.setdefault(int(name.rpartition(".")[2]), []).append(name)
+    """Run every batch that some branch has not had, and write each its own arrays."""
+    wanted = [_by_layer(partial.open) for partial in partials]
+    highest = max(layer for own in wanted for layer in own)
     adapted.train_mode(False)
     lengths = lengths_of(arrays.rows, arrays.examples)
-    batches = by_length(lengths, partial.plan["tokens"])
-    total, seen = max(1, int(lengths.sum())), sum(int(lengths[chosen].sum()) for chosen in batches[: partial.done])
+    batches = by_length(lengths, partials[0].plan["tokens"])
+    begin = min(partial.done for partial in partials)
+    total, seen = max(1, int(lengths.sum())), sum(int(lengths[chosen].sum()) for chosen in batches[:begin])
     last = time.monotonic()
-    for number, chosen in enumerate(batches[partial.done :], start=partial.done + 1):
+    for number, chosen in enumerate(batches[begin:], start=begin + 1):
         batch = collate(arrays.ids, arrays.rows, arrays.examples, {}, chosen, pad_id=adapted.base.pad_id)
         batch = batch.to(adapted.model.device)
         with torch.no_grad():
-            for layer, hidden in enumerate(adapted.layers(batch, stop=max(wanted))):
-                for name in wanted.get(layer, ()):
+            for index, layer, hidden in branched(adapted, branches, batch, highest):
+                for name in wanted[index].get(layer, ()):
                     values = pool(hidden, batch, name.partition(".")[0]).cpu().numpy()
-                    partial.open[name][chosen] = _checked(values, partial.open[name].dtype, name)
+                    array = partials[index].open[name]
+                    array[chosen] = _checked(values, array.dtype, name)
         seen += int(lengths[chosen].sum())
         if time.monotonic() - last >= every:
-            partial.commit(number)
+            for partial in partials:
+                partial.commit(number)
             last = time.monotonic()
             if progress is not None:
                 progress(seen / total)
-    partial.commit(len(batches))
+    for partial in partials:
+        partial.commit(len(batches))
     if progress is not None:
         progress(1.0)
+
+
+def _by_layer(names: Iterable[str]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for name in names:
+        found.setdefault(int(name.rpartition(".")[2]), []).append(name)
+    return found
 
 
 def _checked(values: NDArray[np.float32], kind: np.dtype[Any], name: str) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ def f1_curve(found: Mapping[Pair, float], gold: Collection[Pair]) -> Curve:
     the whole list is best (there the script fails with IndexError; here the threshold is the lowest score), and pairs
     of equal score are only taken together, since no threshold can part them.
     """
-    wanted = set(gold)
+    wanted = gold if isinstance(gold, (set, frozenset)) else set(gold)
     scores = np.fromiter(found.values(), np.float64, len(found))
     order = np.argsort(-scores, kind="stable")
     scores = scores[order]

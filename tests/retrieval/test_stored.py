@@ -18,9 +18,12 @@ from adapterstilts.data.tokenise import Tokenizer
 from adapterstilts.encoder.base import load_base
 from adapterstilts.errors import DataError, StoreError
 from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.branches import Branch
+from adapterstilts.modules.composition import Leaf
 from adapterstilts.retrieval import stored as room
 from adapterstilts.retrieval.embed import embed
-from adapterstilts.retrieval.stored import embed_stored, open_stored
+from adapterstilts.retrieval.stored import Place, embed_branches, embed_stored, open_stored
+from tests.modules.conftest import trained
 
 IDENTITY = {"sentences": "these"}
 TEXTS = [" ".join(["wamo", "tesi", "lu", "kanopi"][: 1 + i % 4] * (1 + i % 7)) for i in range(120)]
@@ -55,6 +58,22 @@ def test_one_sentence_at_a_time_gives_the_same(adapted: Adapted, arrays: Arrays,
     np.testing.assert_allclose(alone, together, atol=2e-6)
 
 
+def test_several_modules_in_one_pass(lab_base: Path, arrays: Arrays, tmp_path: Path) -> None:
+    """The same vectors as each alone gives; a pass that was killed early for one of them goes on for both."""
+    weights = {name: trained(load_base(str(lab_base)), "lora", k, layers=[2, 3]) for k, name in enumerate("ab")}
+    both = Adapted(load_base(str(lab_base)), weights, None)
+    places = [Place(tmp_path / name, {"module": name}, Branch(Leaf(name))) for name in "ab"]
+    embed_branches(both, arrays, places[:1], [1], kind="fp32")  # one layer of one of them is there
+    made = embed_branches(both, arrays, places, [1, 4], kind="fp32", tokens=200)
+    for name, stored in zip("ab", made, strict=True):
+        alone = Adapted(load_base(str(lab_base)), {name: weights[name]}, Leaf(name))
+        for layer in (1, 4):
+            expected = embed(alone, arrays, [layer])[0]
+            np.testing.assert_allclose(stored.layer(layer), expected, atol=2e-6)
+            assert open_stored(stored.directory, {"module": name}).has([1, 4], ["mean"])
+    assert np.abs(made[0].layer(4) - made[1].layer(4)).max() > 0.01
+
+
 def test_half_precision_is_the_rounded_value(adapted: Adapted, arrays: Arrays, tmp_path: Path) -> None:
     half = embed_stored(adapted, arrays, tmp_path, [4], IDENTITY).layer(4)
     assert half.dtype == np.float16
@@ -67,13 +86,13 @@ def test_only_what_is_missing_is_embedded(
     embed_stored(adapted, arrays, tmp_path, [2], IDENTITY)
     before = (tmp_path / "mean.2.npy").stat().st_mtime_ns
     passes: list[int | None] = []
-    layers = Adapted.layers
+    states = Adapted.states
 
     def counted(self: Adapted, batch: object, stop: int | None = None) -> object:
         passes.append(stop)
-        return layers(self, batch, stop)  # type: ignore[arg-type]
+        return states(self, batch, stop)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Adapted, "layers", counted)
+    monkeypatch.setattr(Adapted, "states", counted)
     embed_stored(adapted, arrays, tmp_path, [2], IDENTITY)
     assert passes == []
     both = embed_stored(adapted, arrays, tmp_path, [1, 2], IDENTITY)

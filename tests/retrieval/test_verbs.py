@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import adapterstilts
 from adapterstilts import lab
-from adapterstilts.api.encoding import Encoder
+from adapterstilts.api import encoding
 from adapterstilts.api.retrieval import nearest_stream
 from adapterstilts.api.tuning import tune_layer
 from adapterstilts.cli.root import root
@@ -192,7 +192,7 @@ def test_embed_writes_what_the_encoder_says(command: Command, folder: Path) -> N
 def test_embeddings_are_reused_without_the_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = {"base": "lab/s0", "store": folder / "store", "layer": 1}
     first = adapterstilts.embed(folder / "source.txt", **where)
-    monkeypatch.setattr(Encoder, "load", lambda self: pytest.fail("the encoder was loaded"))
+    monkeypatch.setattr(encoding, "_together", lambda *_: pytest.fail("the encoder was loaded"))
     np.testing.assert_array_equal(adapterstilts.embed(folder / "source.txt", **where), first)
 
 

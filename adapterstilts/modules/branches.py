@@ -1,0 +1,98 @@
+"""Several compositions over the same batch: the layers that compute the same under all of them run once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from adapterstilts.encoder.batch import Batch
+from adapterstilts.modules.attach import Adapted
+from adapterstilts.modules.composition import BASE, Leaf, Stack, Tree, leaves, nodes
+from adapterstilts.modules.expressions import format_tree
+from adapterstilts.modules.methods import families_of, get_method, parts_of
+from adapterstilts.settings import MethodSettings
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A composition of modules that are attached; None is the bare base. ``fusion``: its trained mixtures."""
+
+    tree: Tree | None
+    fusion: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def branched(
+    adapted: Adapted, branches: Sequence[Branch], batch: Batch, stop: int
+) -> Iterator[tuple[int, int, Tensor]]:
+    """(branch, layer, hidden states (T, d) in fp32) for every branch and layer up to ``stop``.
+
+    The same values as each branch alone gives. Afterwards one of the branches is active.
+    """
+    level = min(stop, common_level(adapted, branches))
+    hidden = None
+    if level >= 0:
+        _activate(adapted, branches[0])
+        for layer, hidden in enumerate(adapted.states(batch, stop=level)):
+            yield from ((index, layer, hidden[0].float()) for index in range(len(branches)))
+    for index, branch in enumerate(branches):
+        if hidden is None or level < stop:
+            _activate(adapted, branch)
+        if hidden is None:
+            yield from ((index, layer, states) for layer, states in enumerate(adapted.layers(batch, stop)))
+        elif level < stop:
+            above = adapted.states(batch, stop=stop, below=(level, hidden))
+            yield from ((index, layer, states[0].float()) for layer, states in enumerate(above, start=level + 1))
+
+
+def common_level(adapted: Adapted, branches: Sequence[Branch]) -> int:
+    """The highest layer whose hidden states are the same in all branches; 0 is the embedding output, -1 none.
+
+    One branch shares everything with itself. What only runs padded shares nothing.
+    """
+    methods = {name: weights.method for name, weights in adapted.modules.items()}
+    used = {name for branch in branches for name in _names(branch.tree)}
+    if not adapted.engine.packed or not all(_packs(methods[name]) for name in used):
+        return -1
+    for level in range(adapted.base.layers + 1):
+        if len({_does(branch.tree, methods, level) for branch in branches}) > 1:
+            return level - 1
+    return adapted.base.layers
+
+
+def _activate(adapted: Adapted, branch: Branch) -> None:
+    if adapted.tree is not branch.tree:
+        adapted.activate(branch.tree, fusion=branch.fusion)
+        adapted.to(adapted.model.device)
+        adapted.train_mode(False)
+
+
+def _names(tree: Tree | None) -> list[str]:
+    return [] if tree is None else leaves(tree)
+
+
+def _packs(method: MethodSettings) -> bool:
+    return all(get_method(part.name).packs for _, part in parts_of(method))
+
+
+def _does(tree: Tree | None, methods: Mapping[str, MethodSettings], level: int) -> str:
+    """What a composition does between one layer's output and the next one's; equal texts compute the same."""
+    if tree is None or tree == BASE:
+        return ""
+    here = [name for name in leaves(tree) if _sits(methods[name], level)]
+    if not here:
+        return ""
+    plain = all(isinstance(node, Stack) or (isinstance(node, Leaf) and node.weight == 1.0) for node in nodes(tree))
+    return " ".join(here) if plain else format_tree(tree)
+
+
+def _sits(method: MethodSettings, level: int) -> bool:
+    """Whether a module changes the embeddings (0) or the layer that gives hidden state ``level``."""
+    for _, part in parts_of(method):
+        if "weights" in families_of(part):
+            return True
+        chosen = part.parameters.get("layers")
+        if (part.name.endswith("_inv") if level == 0 else chosen is None or level - 1 in chosen):
+            return True
+    return False
