@@ -157,16 +157,21 @@ class Encoder:
 
         longest = min(max_length, int(self.config["max_position_embeddings"]) - 2)
         sentences = {"sentences": digest(texts), "count": len(texts), "max_length": longest}
-        wanted: list[tuple[Encoder, Path, dict[str, Any]]] = []
-        for encoder in dict.fromkeys((self, *also)):
+        wanted: dict[Path, tuple[Encoder, dict[str, Any]]] = {}
+        for encoder in (self, *also):
             if encoder.identity["base"] != self.identity["base"]:
                 raise RecipeError(f"`{encoder.module}` and `{self.module}` stand on different bases")
             identity = encoder.identity | sentences
-            wanted.append((encoder, self.store.root / "embeddings" / f"{_digest(identity)}-{kind}", identity))
-        missing = [one for one in wanted if not open_stored(*one[1:]).has(layers, poolings)]
+            wanted[self.store.root / "embeddings" / f"{_digest(identity)}-{kind}"] = encoder, identity
+        missing = [
+            (encoder, place, identity)
+            for place, (encoder, identity) in wanted.items()
+            if not open_stored(place, identity).has(layers, poolings)
+        ]
         if missing:
             self._embed(texts, missing, layers, poolings, kind, longest, limit, name, say)
-        return open_stored(*wanted[0][1:])
+        own, (_, identity) = next(iter(wanted.items()))
+        return open_stored(own, identity)
 
     def _embed(
         self,
