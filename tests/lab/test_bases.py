@@ -29,7 +29,14 @@ from adapterstilts.stages.pretrain import (  # noqa: E402
 
 BASES = Path(lab.__file__).parent / "bases"
 # name -> (size, seed); the quality of the large ones is measured again here, that of the others is on record.
-MADE = {"s0": ("large", 0), "s1": ("large", 1), "small-0": ("small", 0), "small-1": ("small", 1)}
+MADE = {
+    "s0": ("large", 0),
+    "s1": ("large", 1),
+    "medium-0": ("medium", 0),
+    "medium-1": ("medium", 1),
+    "small-0": ("small", 0),
+    "small-1": ("small", 1),
+}
 
 # A little below what the worse of the two bases reaches.
 BAR_LOSS = 2.0
@@ -98,8 +105,8 @@ def test_text_survives_the_tokenizer(base: Path) -> None:
 
 
 def test_larger_bases_read_better() -> None:
-    losses = [recorded(BASES / name)["quality"]["mlm_loss"] for name in ("small-0", "s0")]
-    assert all(losses[0][code] > losses[1][code] for code in lab.LANGUAGES)
+    losses = [recorded(BASES / name)["quality"]["mlm_loss"] for name in ("small-0", "medium-0", "s0")]
+    assert all(losses[0][code] > losses[1][code] > losses[2][code] for code in lab.LANGUAGES)
     assert len({(BASES / name / "tokenizer.json").read_bytes() for name in MADE}) == 1
 
 
