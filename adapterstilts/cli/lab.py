@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group("lab", cls=Group)
 def lab() -> None:
-    """The embedded world: invented languages at known distances from English, tasks, and pretrained bases of three sizes."""
+    """The embedded world: invented languages at known distances from English, tasks, and bases of three sizes."""
 
 
 @verb("languages", examples=["adapterstilts lab languages", "adapterstilts lab languages --format json"])
