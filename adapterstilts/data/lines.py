@@ -38,6 +38,21 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
                 ) from error
 
 
+def json_of(text: str, path: Path, line: int = 1) -> Any:
+    """What JSON text says that begins at a line of a file.
+
+    Raises:
+        DataError: it is no JSON, or holds what Python refuses: numbers of thousands of digits, lists in lists in lists.
+    """
+    what = "not readable as JSON"
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(what, where=f"{path}:{line + error.lineno - 1}", why=error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(what, where=f"{path}:{line}", why=str(error)) from error
+
+
 class Lines:
     """The line of one piece of a text after another, in one pass."""
 

@@ -6,13 +6,12 @@ describes them). Texts are built as XTREME's utils_mewslix.py builds them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.data.lines import lines_of
+from adapterstilts.data.lines import json_of, lines_of
 from adapterstilts.errors import DataError
 from adapterstilts.tasks.formats.base import Row
 
@@ -33,7 +32,7 @@ def read_mewsli(path: Path, options: Mapping[str, Any]) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            plain = json.loads(line)
+            plain = json_of(line, path, number)
             if "mentions" in plain:
                 yield from _mentions(plain["context"], plain["mentions"], where)
             else:

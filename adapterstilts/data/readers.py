@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from adapterstilts.data.conllu import read_conllu
-from adapterstilts.data.lines import Lines, lines_of
+from adapterstilts.data.lines import Lines, json_of, lines_of
 from adapterstilts.data.mewsli import read_mewsli
 from adapterstilts.data.xquad_r import read_xquad_r
 from adapterstilts.errors import DataError
@@ -85,10 +85,7 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row]:
     for number, line in lines_of(path):
         if not line.strip():
             continue
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise DataError("a line that is no JSON", where=f"{path}:{number}", why=str(error)) from error
+        values = json_of(line, path, number)
         if not isinstance(values, dict):
             raise DataError("a line that is no JSON object", where=f"{path}:{number}", why=f"found {line[:60]}")
         yield Row(values, f"{path}:{number}")
@@ -97,10 +94,7 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row]:
 def _json(path: Path) -> tuple[Any, str]:
     """A whole JSON file, and its text to find lines in."""
     text = "\n".join(line for _, line in lines_of(path))
-    try:
-        return json.loads(text), text
-    except json.JSONDecodeError as error:
-        raise DataError("not readable as JSON", where=f"{path}:{error.lineno}", why=error.msg) from error
+    return json_of(text, path), text
 
 
 DECODER = json.JSONDecoder()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapterstilts.data.lines import lines_of
+from adapterstilts.data.lines import json_of, lines_of
 from adapterstilts.errors import DataError
 from adapterstilts.tasks.formats.base import Row
 
@@ -26,7 +25,7 @@ def read_xquad_r(path: Path, options: Mapping[str, Any]) -> Iterator[Row]:
     """
     wants_pool = options["split"] == "pool"
     try:
-        articles = json.loads("\n".join(line for _, line in lines_of(path)))["data"]
+        articles = json_of("\n".join(line for _, line in lines_of(path)), path)["data"]
         paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
         for number, paragraph in enumerate(paragraphs, start=1):
             spans: list[Span] = [(begin, end) for begin, end in paragraph["sentence_breaks"]]
@@ -38,8 +37,6 @@ def read_xquad_r(path: Path, options: Mapping[str, Any]) -> Iterator[Row]:
                 if place is not None:
                     values = {"id": question["id"], "text": question["question"], "label": [question["id"]]}
                     yield Row(values, f"{path}: question {question['id']}")
-    except json.JSONDecodeError as error:
-        raise DataError("not readable as JSON", where=f"{path}:{error.lineno}", why=error.msg) from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         why = f"{type(error).__name__}: {error}"
         raise DataError("not an XQuAD-R file", where=f"{path}:1", why=why) from error

@@ -134,9 +134,10 @@ BROKEN: dict[str, Broken] = {
     "csv: a comma without quotes": one(classification(**CSV), "t,l\nx, and y,a\n", "file:2", "3 columns, 2 expected"),
     "csv: mixed encoding": one(classification(**CSV), "t,l\nü,a\n".encode() + b"\xfc,a\n", "file:3", "not UTF-8"),
     # jsonl
-    "jsonl: truncated": one(classification(), '{"text_a": "x", "label": "a"}\n{"text_a": \n', "file:2", "no JSON"),
+    "jsonl: truncated": one(
+        classification(), '{"text_a": "x", "label": "a"}\n{"text_a": \n', "file:2", "not readable as JSON"),
     "jsonl: no objects": one(classification(), '["x"]\n', "file:1", "no JSON object"),
-    "jsonl: a list, not lines": one(classification(), '[\n{"text_a": "x"}\n]\n', "file:1", "no JSON"),
+    "jsonl: a list, not lines": one(classification(), '[\n{"text_a": "x"}\n]\n', "file:1", "not readable as JSON"),
     "jsonl: text that is a number list": one(classification(), '{"text_a": [1], "label": "a"}', "file:1", "not text"),
     "jsonl: no such choice": one(choice(), '{"p": "p", "c0": "x", "c1": "y", "label": 2}', "file:1", "is no choice"),
     "jsonl: a choice is missing": one(choice(), '\n{"p": "p", "c0": "x", "label": 1}', "file:2", "no column `c1`"),

@@ -82,8 +82,8 @@ def _nap(spec: StepSpec, work: Path) -> None:
     time.sleep(0.1)
 
 
-def _second(spec: StepSpec, work: Path) -> None:
-    time.sleep(1.0)
+def _sleep(spec: StepSpec, work: Path) -> None:
+    time.sleep(3.0)
 
 
 def _long(spec: StepSpec, work: Path) -> None:
@@ -109,7 +109,7 @@ def _patient(spec: StepSpec, work: Path) -> None:
 
 ACTS: dict[str, Callable[[StepSpec, Path], None]] = {
     "patient": _patient,
-    "second": _second,
+    "sleep": _sleep,
     "print": _print,
     "fail": _fail,
     "bad_data": _bad_data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ QUIET = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.Py
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def token() -> Iterator[None]:
+    """One token for all that follows: a process reads it once, and the nodes of a cluster must have the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 2)
+        yield
 
 
 @QUIET
@@ -46,9 +55,7 @@ def test_the_own_ray_behaves_as_every_executor(store: Store) -> None:
 
 @QUIET
 @pytest.mark.slow
-def test_a_node_that_dies_costs_nothing_but_time(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_that_dies_costs_nothing_but_time(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 2)  # both nodes and the driver must have the same
     head = RayNode()
     other: RayNode | None = None
