@@ -44,7 +44,8 @@ def test_every_saver_lowers_the_forecast() -> None:
         assert forecast(large(engine=EngineSettings(**{"tokens": 2048, **saver}))).peak < plain.peak
     whole = forecast(large(engine=EngineSettings(tokens=2048, compact=False)))
     assert whole.peak - plain.peak == (250_002 - 20_000) * 1024 * 4
-    peaks = [forecast(large(precision=precision)).peak for precision in ("fp32", "bf16", "int8", "nf4")]
+    # On a device; on a host the copies of unpacked weights cost more than int8 saves when activations are many.
+    peaks = [forecast(large(precision=precision), gpu=True).peak for precision in ("fp32", "bf16", "int8", "nf4")]
     assert peaks == sorted(peaks, reverse=True)
     assert forecast(large(batch=None)).peak < plain.peak
     assert forecast(large(), gpu=True).where == "device"
