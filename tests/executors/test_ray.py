@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +53,23 @@ def test_the_own_ray_behaves_as_every_executor(store: Store) -> None:
     again = drive.run(plan_of(a, b, e), Setup(store, 1, kinds=KINDS), "ray")
     assert set(outcomes(again).values()) == {"hit"}
     assert store.verify() == []
+
+
+@QUIET
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_nothing_but_time(store: Store, tmp_path: Path) -> None:
+    attempts = tmp_path / "attempts"
+    killed: list[int] = []
+
+    def listen(event: Event) -> None:
+        if event.kind == "progress" and not killed and attempts.exists():
+            killed.append(int(attempts.read_text()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    stage = make("s", act="patient", shared=tmp_path)
+    result = drive.run(plan_of(stage), Setup(store, None, kinds=KINDS), "ray", on_event=listen)
+    assert outcomes(result) == {"s": "done"} and len(attempts.read_text().split()) == 2
+    assert store.verify() == [] and not (store.root / "work" / stage.hash).exists()
 
 
 @QUIET
