@@ -83,6 +83,11 @@ class Adapted(Execution):
                     self._fill(part, weights.of_part(part.key), seed)
             if family == "weights" and self.whole:
                 self._replace(tree)  # what starts from W starts from this one
+        # Walks over a model with fifty modules take longer than all else that activating does.
+        self.sites = delta.sites(self.model)
+        self.sublayers = bottleneck.sublayers(self.model) if self.bottlenecks else {}
+        held = [*self.model.parameters(), *(full.everything(self.model) if self.whole else ())]
+        self.parameters = tuple({id(parameter): parameter for parameter in held}.values())
         self.activate(tree, train, fusion, keep_fusion)
 
     def _parts(self, name: str, family: Family) -> list[Part]:
@@ -127,8 +132,7 @@ class Adapted(Execution):
         self.packs = all(get_method(part.method.name).packs for part in parts)
         self._check(tree)
         self._compose(tree, parts)
-        self.model.requires_grad_(False)
-        for parameter in full.everything(self.model) if self.whole else ():
+        for parameter in self.parameters:
             parameter.requires_grad_(False)
         for name in train:
             for parameter in self.tensors(name).values():
@@ -169,15 +173,15 @@ class Adapted(Execution):
             self._replace(tree)
         if self.bottlenecks:
             bottleneck.activate(self.model, [part.slot for part in parts if part.family == "bottleneck"])
-            bottleneck.compose(self.model, self._at_end)
-            for path, layer in bottleneck.sublayers(self.model).items():
+            bottleneck.compose(self.sublayers, self._at_end)
+            for path, layer in self.sublayers.items():
                 self._mix(path, self.base.width, layer.adapters)
         deltas = [part for part in parts if part.family == "delta"]
-        delta.activate(self.model, [part.slot for part in deltas])
+        delta.activate(self.sites, [part.slot for part in deltas])
         plain = all(delta.is_plain(part.method) for part in deltas)
         if deltas and tree is not None and not (plain and is_plain_sum(tree)):
-            delta.compose(self.model, self._at_site)
-            for path, layers in delta.sites(self.model).items():
+            delta.compose(self.sites, self._at_site)
+            for path, layers in self.sites.items():
                 site = delta.Site(layers)
                 self._mix(path, site.in_features, {part.slot for part in deltas if site.holds(part.slot)})
 

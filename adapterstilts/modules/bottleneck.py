@@ -176,12 +176,12 @@ def sublayers(model: nn.Module) -> dict[str, Any]:
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, BottleneckLayer)}
 
 
-def compose(model: nn.Module, forward: Callable[[str, Sublayer, Tensor], Tensor | None]) -> None:
+def compose(layers: Mapping[str, Any], forward: Callable[[str, Sublayer, Tensor], Tensor | None]) -> None:
     """Replace the library's composition by ``norm(h + forward(path, sublayer, h) + input)`` at every sublayer.
 
     Its own fuses only the top of a stack, loses the hidden state above a parallel bottleneck, and mixes precisions.
     """
-    for path, layer in sublayers(model).items():
+    for path, layer in layers.items():
         layer.bottleneck_layer_forward = _end(path, layer, forward)
 
 

@@ -39,13 +39,15 @@ def inject(model: nn.Module, slot: str, method: MethodSettings, dropout: float) 
             # It keeps its projections on the tuner, so peft's usual entry refuses it; we hold them ourselves.
             from adapterstilts.modules.vera import Vera
 
-            Vera(model, _config(model, method, dropout), slot)
+            projections = Vera(model, _config(model, method, dropout), slot).projections
+            # The next module's injection takes this one's projections away.
+            for layer in _holding(model, slot):
+                remember(layer, slot, *projections)
         else:
             inject_adapter_in_model(_config(model, method, dropout), model, adapter_name=slot)
-    if method.name == "vera":
-        # The next module's injection takes this one's projections away.
-        for layer in _holding(model, slot):
-            remember(layer, slot, layer.vera_A[slot], layer.vera_B[slot])
+
+
+Places = Mapping[str, list[Any]]  # what ``sites`` gives
 
 
 def sites(model: nn.Module) -> dict[str, list[Any]]:
@@ -105,9 +107,9 @@ def initialise(method: MethodSettings, name: str, parameter: Tensor, generator: 
     KINDS[method.name].initialise(name, parameter, generator)
 
 
-def activate(model: nn.Module, slots: list[str]) -> None:
+def activate(places: Places, slots: list[str]) -> None:
     """Make exactly these modules count, as peft composes them. Gradients are set by the caller afterwards."""
-    for layers in sites(model).values():
+    for layers in places.values():
         for layer in layers:
             layer._active_adapter = slots
             layer._disable_adapters = not slots
@@ -119,9 +121,9 @@ def is_plain(method: MethodSettings) -> bool:
     return method.name in PLAIN
 
 
-def compose(model: nn.Module, forward: Callable[[str, Site, Tensor, Tensor], Tensor | None]) -> None:
+def compose(places: Places, forward: Callable[[str, Site, Tensor, Tensor], Tensor | None]) -> None:
     """Replace peft's forward by ``W x + forward(path, site, x, W x)`` at every site."""
-    for path, layers in sites(model).items():
+    for path, layers in places.items():
         layers[0].forward = _site_forward(path, Site(layers), forward)
 
 

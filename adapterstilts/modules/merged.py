@@ -22,7 +22,7 @@ from torch import Tensor
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.reference import TOKENIZER_FILES
 from adapterstilts.errors import RecipeError
-from adapterstilts.modules import delta, full
+from adapterstilts.modules import full
 from adapterstilts.modules.artifact import Module
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.forward import fusions
@@ -63,7 +63,7 @@ def folded(adapted: Adapted) -> dict[str, tuple[Tensor, Tensor]]:
     """(W', b') of every adapted linear map by its path in the encoder."""
     adapted.train_mode(False)
     found = {}
-    for path, layers in delta.sites(adapted.model).items():
+    for path, layers in adapted.sites.items():
         width = int(layers[-1].base_layer.in_features)
         bias = layers[0](torch.zeros(1, width))[0]
         found[path] = ((layers[0](torch.eye(width)) - bias).T.contiguous(), bias)

@@ -1,5 +1,7 @@
 """The invariants of design.md 4 over random trees of random methods, each an expression that a user could write.
 
+On random modules of a small random base and (slow) again on modules that were trained on the embedded world.
+
 A tree is first judged by planning. What planning refuses, attaching refuses too; what it allows runs and holds.
 """
 
@@ -10,11 +12,16 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+import adapterstilts
+from adapterstilts.api.places import open_store
+from adapterstilts.encoder.base import load_base
+from adapterstilts.encoder.batch import collate
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.artifact import load_adapted, read_module, write_module
 from adapterstilts.modules.attach import Adapted
@@ -25,8 +32,9 @@ from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.modules.methods import METHODS, get_method
 from adapterstilts.recipe.facts import Facts, impossible
 from adapterstilts.recipe.facts import trained as module_facts
+from adapterstilts.settings import EngineSettings
 
-from .conftest import hidden, method, random_batch, trained
+from .conftest import hidden, make_tiny, method, random_batch, small, trained
 
 BATCH = random_batch(4)
 FRESH = "fresh"
@@ -72,26 +80,41 @@ def trees(draw: st.DrawFn) -> Tree:
     return tree(0, False)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """(base factory, leaf factory): the same random modules for every example."""
-    from adapterstilts.encoder.base import load_base
-
-    from .conftest import make_tiny
-
-    directory = make_tiny(tmp_path_factory.mktemp("properties"))
+@pytest.fixture(scope="module", params=["random", pytest.param("trained", marks=pytest.mark.slow)])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """(base factory, leaf factory): the same modules for every example; random, or trained on the embedded world."""
+    if request.param == "trained":
+        return lambda *precision: load_base("lab/s0", *precision), lab_modules(tmp_path_factory.mktemp("lab"))
+    directory = str(make_tiny(tmp_path_factory.mktemp("properties")))
 
     @cache
     def leaf(name: str) -> LeafWeights:
-        return trained(load_base(str(directory)), name[:-2], NAMES.index(name))
+        return trained(load_base(directory), name[:-2], NAMES.index(name))
 
-    return lambda: load_base(str(directory)), leaf
+    return lambda *precision: load_base(directory, *precision), leaf
 
 
-def attach(world, tree: Tree, fresh: str = "", **options):  # type: ignore[no-untyped-def]
+def lab_modules(store: Path):  # type: ignore[no-untyped-def]
+    """Name -> the weights of a module that was trained on a task of the embedded world, when it is first asked for."""
+
+    @cache
+    def leaf(name: str) -> LeafWeights:
+        kind, number = name[:-2], int(name[-1])
+        settings = {"epochs": 1, "batch": 16, "learning_rate": 1e-3 if kind == "full" else 1e-2}
+        chosen = {"name": kind, **small(kind)}
+        task = ("lab-siqa", "lab-siqa/qac")[number - 1]
+        options = {"base": "lab/s0", "method": chosen, "limit": 64, "settings": settings, "store": store}
+        made = adapterstilts.train(task, name=name, seed=number, **options)
+        module = read_module(open_store(store).path(made.hash))
+        return module.weights()[module.trained]
+
+    return leaf
+
+
+def attach(world, tree: Tree, fresh: str = "", precision: str = "fp32", **options):  # type: ignore[no-untyped-def]
     base, leaf = world
     modules = {name: LeafWeights(method(fresh)) if name == FRESH else leaf(name) for name in leaves(tree)}
-    return Adapted(base(), modules, tree, **options)
+    return Adapted(base(precision), modules, tree, **options)
 
 
 def close(one: torch.Tensor, two: torch.Tensor, tolerance: float = 2e-5) -> bool:
@@ -174,11 +197,11 @@ def reference(world, tree: Tree, path: str, x: torch.Tensor) -> torch.Tensor:  #
 @given(trees().filter(lambda tree: possible(tree) and single_delta(tree)), st.randoms(use_true_random=False))
 def test_deltas_add_up_as_the_table_says_in_any_order(world, tree, random):  # type: ignore[no-untyped-def]
     path = "encoder.layer.1.output.dense"
-    x = torch.randn(1, 4, 48, generator=torch.Generator().manual_seed(8))
     adapted = attach(world, tree)
     with torch.no_grad():
         site = adapted.model.get_submodule(path)
         base = site.get_base_layer() if hasattr(site, "get_base_layer") else site
+        x = torch.randn(1, 4, base.in_features, generator=torch.Generator().manual_seed(8))
         torch.testing.assert_close(site(x) - base(x), reference(world, tree, path, x), atol=2e-4, rtol=1e-3)
 
     def shuffled(node: Tree) -> Tree:
@@ -234,6 +257,62 @@ def test_what_is_stored_loads_with_equal_outputs(world, tree):  # type: ignore[n
         module = read_module(Path(folder) / "whole")
         assert parse(str_tree(module.tree)) == module.tree
         assert close(hidden(load_adapted(base(), module), BATCH), hidden(adapted, BATCH), 1e-6)
+
+
+HALF = 0.02  # relative distance of outputs on a base in bf16 from those in fp32
+
+
+@settings(FEW, max_examples=12)
+@given(trees().filter(lambda tree: possible(tree) and not any(name.startswith("full") for name in leaves(tree))))
+def test_in_bf16_a_tree_is_near_and_its_invariants_hold(world, tree):  # type: ignore[no-untyped-def]
+    half = attach(world, tree, precision="bf16")
+    found = hidden(half, BATCH)
+    assert close(found, hidden(attach(world, tree), BATCH), HALF)
+    above = attach(world, Stack((tree, Leaf(FRESH))), "seq_bn", precision="bf16")
+    assert torch.equal(hidden(above, BATCH), found)
+    with torch.no_grad():
+        assert close(half.encode_padded(BATCH), found, 1e-2)
+
+
+LENGTHS = (7, 3, 11, 7, 1)
+
+
+def part(rows: list[int]):  # type: ignore[no-untyped-def]
+    """Some rows of one fixed batch."""
+    bounds = np.concatenate([[0], np.cumsum(LENGTHS)])
+    ids = np.random.default_rng(4).integers(4, 97, bounds[-1]).astype(np.int32)
+    return collate(ids, bounds, np.arange(len(LENGTHS) + 1), {}, rows, pad_id=1)
+
+
+def gradient(adapted: Adapted, batches) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """Of everything that trains, added up over the batches, in train mode."""
+    adapted.train_mode(True)
+    for batch in batches:
+        states = adapted.encode(batch)
+        (states * torch.linspace(-1, 1, states.shape[-1])).square().sum().backward()
+    return torch.cat([parameter.grad.flatten() for _, parameter in sorted(adapted.trainable().items())])  # type: ignore[union-attr]
+
+
+@settings(FEW, max_examples=15)
+@given(trees().filter(possible), st.sampled_from(["lora", "dora", "seq_bn", "compacter"]))
+def test_gradients_are_the_same_recomputed_and_accumulated(world, tree, fresh):  # type: ignore[no-untyped-def]
+    both = Stack((tree, Leaf(FRESH)))
+    known = {**KNOWN, FRESH: facts(fresh)}
+    assume(not list(impossible(both, known)))
+
+    def made(**engine):  # type: ignore[no-untyped-def]
+        adapted = attach(world, both, fresh, train=frozenset({FRESH}), engine=EngineSettings(**engine))
+        assume(adapted.packs)  # what runs padded is not recomputed, and says so
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for parameter in adapted.trainable().values():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+        return adapted
+
+    whole = gradient(made(), [part([0, 1, 2, 3, 4])])
+    assert float(whole.norm()) > 0
+    assert torch.equal(gradient(made(recompute=1), [part([0, 1, 2, 3, 4])]), whole)
+    assert close(gradient(made(), [part([0, 2]), part([4, 3, 1])]), whole, 1e-5)
 
 
 def str_tree(tree: Tree) -> str:
