@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
 
 from adapterstilts.api import environment
 from adapterstilts.api.places import PathLike, module_base, open_store, open_tasks
@@ -19,9 +21,11 @@ from adapterstilts.tasks.registry import TaskRegistry
 if TYPE_CHECKING:
     from adapterstilts.data.arrays import Arrays
     from adapterstilts.modules.artifact import Module
+    from adapterstilts.modules.composition import Tree
     from adapterstilts.tasks.spec import TaskSpec
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]  # (where, canonical example without its label)
+Key = tuple[str, str | None]  # a module, and what stands in its {language} slot; None: as in training
 FORMATS = ("classification", "multiple_choice", "tagging", "span")
 CHUNK = 256  # rows read before the first answers are written
 ANSWERS = ("label", "tags", "answers")  # what a row may bring and is not looked at
@@ -63,8 +67,8 @@ def predict(
 
     Args:
         rows: canonical examples without labels (labels are not looked at), bare or as ``read_rows`` gives them.
-        module_per_row: a row may name another module of the same base as ``module``; all are held over one base, and
-            the rows of a chunk are run module by module.
+        module_per_row: a row may name another module of the same base as ``module``; the rows of a chunk run in one
+            pass over the base, each with its own module (those with invertible, prefix or full modules by themselves).
         slots: language -> the module that stands in {language} for rows of that ``language``; for others it is that
             of training.
         chunk: rows held at a time.
@@ -84,15 +88,14 @@ def predict(
 
 def _answers(pool: _Pool, rows: Iterator[Any], module_per_row: bool, chunk: int) -> Iterator[dict[str, Any]]:
     while some := list(islice(rows, chunk)):
-        groups: dict[tuple[str, str | None], list[int]] = {}
-        for place, (_, row) in enumerate(some):
-            name = str(row.get("module", pool.first)) if module_per_row else pool.first
-            groups.setdefault((name, pool.filling(name, row)), []).append(place)
+        names = [str(row.get("module", pool.first)) if module_per_row else pool.first for _, row in some]
+        keys = pool.keys(names, [row for _, row in some])
         found: dict[int, dict[str, Any]] = {}
-        for (name, filling), places in groups.items():
-            answers = pool.answer(name, filling, [some[place] for place in places])
+        for together in pool.passes(keys):
+            places = [place for place, key in enumerate(keys) if key in together]
+            answers = pool.answer(together, [keys[place] for place in places], [some[place] for place in places])
             for place, answer in zip(places, answers, strict=True):
-                found[place] = {**answer, "module": name} if module_per_row else answer
+                found[place] = {**answer, "module": names[place]} if module_per_row else answer
         yield from (found[place] for place in range(len(some)))
 
 
@@ -109,27 +112,54 @@ class _Pool:
         self.format = get_format(task.format)
         self.modules: dict[str, Module] = {}
         self.heads: dict[str, Any] = {}
-        self.active: tuple[str, str | None] | None = None
-        self._load(first)
+        self.active: tuple[Key, ...] = ()
+        self._load([first], [])
 
-    def filling(self, name: str, row: Mapping[str, Any]) -> str | None:
-        """What stands in the {language} slot of a module for a row; None is what stood there in training."""
-        self._load(name)
-        is_open = self.modules[name].filling is not None
-        return self.slots.get(str(row.get("language"))) if is_open else None
+    def keys(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Key]:
+        """For each row its module and what stands in that one's {language} slot; all of them are loaded.
 
-    def _load(self, name: str) -> None:
-        """Read a module that answers, and its head."""
+        Raises:
+            RecipeError: a module that cannot answer, or not over the base of the first.
+        """
+        self._load(names, [])
+        found: list[Key] = []
+        for name, row in zip(names, rows, strict=True):
+            is_open = self.modules[name].filling is not None
+            found.append((name, self.slots.get(str(row.get("language"))) if is_open else None))
+        self._load([], [filling for _, filling in found if filling is not None])
+        return found
+
+    def passes(self, keys: Sequence[Key]) -> list[tuple[Key, ...]]:
+        """Those that run in one pass over the base: all but what acts on more than single tokens."""
+        from adapterstilts.modules.composition import leaves
+        from adapterstilts.modules.methods import apart_problem, rows_of
+
+        def apart(key: Key) -> bool:
+            methods = [self.adapted.modules[leaf].method for leaf in leaves(self._tree(key))]
+            return apart_problem(row.name for method in methods for row in rows_of(method)) is None
+
+        different = list(dict.fromkeys(keys))
+        sharing = tuple(key for key in different if apart(key)) if self.adapted.engine.packed else ()
+        return [*([sharing] if sharing else []), *((key,) for key in different if key not in sharing)]
+
+    def _tree(self, key: Key) -> Tree:
+        name, filling = key
+        return self.modules[name].bound(None if filling is None else self.modules[filling].bound())
+
+    def _load(self, answering: Iterable[str], filling: Iterable[str]) -> None:
+        """Read what is not there yet, attach all at once, and the heads of those that answer."""
         from adapterstilts.stages.train import make_head
 
-        if name in self.heads:
-            return
-        read = self._read(name)
-        self._check(name, read)
-        self._attach(name, read)
-        head = make_head(self.task, self.adapted.base)
-        head.load_state_dict(read.head(self.task.head_name))
-        self.heads[name] = head.to(self.adapted.model.device)
+        answering = [name for name in dict.fromkeys(answering) if name not in self.heads]
+        for name in answering:
+            self._check(name, self._read(name))
+        new = [name for name in dict.fromkeys([*answering, *filling]) if name not in self.modules]
+        if new:
+            self._attach({name: self._read(name) for name in new})
+        for name in answering:
+            head = make_head(self.task, self.adapted.base)
+            head.load_state_dict(self.modules[name].head(self.task.head_name))
+            self.heads[name] = head.to(self.adapted.model.device)
 
     def _read(self, name: str) -> Module:
         from adapterstilts.modules.artifact import read_module
@@ -139,21 +169,24 @@ class _Pool:
             raise RecipeError(f"unknown module `{name}`", fix=nearest(name, known, "adapterstilts ls modules"))
         return read_module(self.store.path(self.store.resolve(name)))
 
-    def _attach(self, name: str, read: Module) -> None:
-        """Attach a module, with the ones that are there already, to the base."""
+    def _attach(self, new: Mapping[str, Module]) -> None:
+        """Attach modules, with the ones that are there already, to the base."""
         from adapterstilts.data.tokenise import Tokenizer
         from adapterstilts.encoder.base import device, load_base
         from adapterstilts.modules.artifact import check_golden
         from adapterstilts.modules.attach import Adapted
 
-        base = load_base(str(module_base(self.store, [*self.modules, name])), self.precision or read.precision)
-        self.modules[name] = read
+        first = next(iter({**self.modules, **new}.values()))
+        base = load_base(str(module_base(self.store, [*self.modules, *new])), self.precision or first.precision)
+        self.modules |= new
         leaves = {leaf: weights for module in self.modules.values() for leaf, weights in module.weights().items()}
-        self.adapted = Adapted(base, leaves, read.bound(), fusion=read.fusion())
-        if base.precision == read.precision:
-            check_golden(self.adapted, read.directory)
+        self.adapted = Adapted(base, leaves, None)
+        for read in new.values():
+            if base.precision == read.precision:
+                self.adapted.activate(read.bound(), fusion=read.fusion())
+                check_golden(self.adapted, read.directory)
         self.adapted.to(device())
-        self.active = (name, None)
+        self.active = ()
         self.tokenizer = Tokenizer.from_directory(base.directory)
 
     def _check(self, name: str, read: Module) -> None:
@@ -170,25 +203,36 @@ class _Pool:
             raise RecipeError(f"`{name}` was trained in {read.precision}", why=why, fix="choose one: --base-precision")
 
     def answer(
-        self, name: str, filling: str | None, rows: list[tuple[str, Mapping[str, Any]]]
+        self, together: tuple[Key, ...], keys: Sequence[Key], rows: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> Iterator[dict[str, Any]]:
-        """The answers of one module with one filling of its slot, in order."""
+        """The answers to rows, in order: ``keys`` says which of those that run together answers each."""
+        from adapterstilts.evaluation.apart import outputs_apart
         from adapterstilts.evaluation.predict import outputs
 
         examples = [self._example(where, row) for where, row in rows]
         arrays = self._arrays(examples)
-        if filling is not None and filling not in self.modules:
-            self._attach(filling, self._read(filling))
-        if self.active != (name, filling):
-            module, own = self.modules[name], None if filling is None else self.modules[filling]
-            fusion = {**module.fusion(), **({} if own is None else own.fusion())}
-            self.adapted.activate(module.bound(None if own is None else own.bound()), fusion=fusion)
-            self.adapted.to(self.adapted.model.device)
-            self.active = (name, filling)
-        streamed = outputs(self.adapted, self.heads[name], arrays)
+        self._activate(together)
+        heads = [self.heads[name] for name, _ in together]
+        if len(together) == 1:
+            streamed = outputs(self.adapted, heads[0], arrays)
+        else:
+            streamed = outputs_apart(self.adapted, heads, arrays, np.array([together.index(key) for key in keys]))
         for index, (logits, example) in enumerate(zip(streamed, examples, strict=True)):
             prediction = self.format.decode(logits, arrays.view(index), example, self.task)
             yield {"id": example["id"], "prediction": prediction, **self._probabilities(logits)}
+
+    def _activate(self, together: tuple[Key, ...]) -> None:
+        if self.active == together:
+            return
+        used = [self.modules[part] for key in together for part in key if part is not None]
+        fusion = {name: tensor for module in used for name, tensor in module.fusion().items()}
+        trees = [self._tree(key) for key in together]
+        if len(trees) == 1:
+            self.adapted.activate(trees[0], fusion=fusion)
+        else:
+            self.adapted.activate_apart(trees, fusion=fusion)
+        self.adapted.to(self.adapted.model.device)
+        self.active = together
 
     def _example(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
         from adapterstilts.tasks.formats.base import Row
@@ -203,8 +247,6 @@ class _Pool:
 
     def _probabilities(self, logits: Any) -> dict[str, Any]:
         """Of a classification by label, of a multiple choice in the order of its choices."""
-        import numpy as np
-
         if self.task.format not in ("classification", "multiple_choice"):
             return {}
         scores = np.concatenate([np.ravel(row) for row in logits]).astype(np.float64)

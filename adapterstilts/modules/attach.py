@@ -7,22 +7,34 @@ activation and requires_grad are set by us, for all parameters, because both lib
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from adapterstilts.encoder.base import Base
+from adapterstilts.encoder.batch import Batch
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta, full
 from adapterstilts.modules.budget import Budget
-from adapterstilts.modules.composition import Leaf, Tree, has_slot, leaves
+from adapterstilts.modules.composition import Leaf, Stack, Tree, has_slot, leaves
 from adapterstilts.modules.execution import Execution
 from adapterstilts.modules.expressions import format_tree
-from adapterstilts.modules.forward import Added, End, Linear, added, children, fusion_key, fusions, is_plain_sum
+from adapterstilts.modules.forward import (
+    Added,
+    End,
+    Linear,
+    Place,
+    added,
+    added_apart,
+    children,
+    fusion_key,
+    fusions,
+    is_plain_sum,
+)
 from adapterstilts.modules.fusion import Mixture, make_mixture
 from adapterstilts.modules.leaf import LIBRARY, LeafWeights, Part, attached, stored
-from adapterstilts.modules.methods import Family, fuse_problem, get_method, stack_problem
+from adapterstilts.modules.methods import Family, apart_problem, fuse_problem, get_method, stack_problem
 from adapterstilts.settings import EngineSettings
 
 DEFAULT_ENGINE = EngineSettings()
@@ -68,6 +80,8 @@ class Adapted(Execution):
             name: attached(weights.method, f"m{index}") for index, (name, weights) in enumerate(modules.items())
         }
         self.mixtures: dict[tuple[str, str], Mixture] = {}
+        self.apart: tuple[Tree, ...] = ()  # compositions that each count for tokens of their own
+        self.tokens: tuple[Tensor, ...] = ()  # theirs, while a batch runs
         self.packs = True
         families = {part.family for parts in self.parts.values() for part in parts}
         self.whole = "weights" in families
@@ -118,7 +132,7 @@ class Adapted(Execution):
         Raises:
             RecipeError: a leaf that is not attached, an open slot, or a composition the families cannot express.
         """
-        self.tree = tree
+        self.tree, self.apart = tree, ()
         self.train_names = train
         if tree is not None and has_slot(tree):
             raise RecipeError(
@@ -143,6 +157,28 @@ class Adapted(Execution):
                 if key in kept:
                     parameter.copy_(kept[key])
                 parameter.requires_grad_(bool(train) and not (keep_fusion and key in kept))
+
+    def activate_apart(self, trees: Sequence[Tree], fusion: Mapping[str, Tensor] | None = None) -> None:
+        """Make several compositions count, each for tokens of its own (``encode_apart``); nothing trains.
+
+        Raises:
+            RecipeError: as of ``activate``, and for what does not act on single tokens (``apart_problem``).
+        """
+        problem = apart_problem(name for tree in trees for name in self._methods(tree))
+        if problem is not None:
+            what, why, fix = problem
+            raise RecipeError(what, why=why, fix=fix)
+        self.activate(Stack(tuple(trees)), fusion=fusion)
+        self.apart = tuple(trees)
+        delta.compose(self.sites, self._at_site)
+
+    def encode_apart(self, batch: Batch, tokens: Sequence[Tensor]) -> Tensor:
+        """(T, d) as of ``encode``: ``tokens`` are the places of those of each active composition."""
+        self.tokens = tuple(tokens)
+        try:
+            return self.encode(batch)
+        finally:
+            self.tokens = ()
 
     # -- composition ------------------------------------------------------------------------------------------------
 
@@ -193,11 +229,15 @@ class Adapted(Execution):
                 self.mixtures[key] = make_mixture(fusion.how, width, len(fusion.children))
 
     def _at_site(self, path: str, site: delta.Site, x: Tensor, base: Tensor) -> Added:
-        assert self.tree is not None
-        return added(self.tree, x, Linear(site, self.parts, self.mixtures, path, base))
+        return self._added(x, Linear(site, self.parts, self.mixtures, path, base))
 
     def _at_end(self, path: str, sublayer: bottleneck.Sublayer, state: Tensor) -> Added:
-        return None if self.tree is None else added(self.tree, state, End(sublayer, self.parts, self.mixtures, path))
+        return self._added(state, End(sublayer, self.parts, self.mixtures, path))
+
+    def _added(self, state: Tensor, place: Place) -> Added:
+        if self.apart:
+            return added_apart(self.apart, self.tokens, state, place)
+        return None if self.tree is None else added(self.tree, state, place)
 
     # -- parameters -------------------------------------------------------------------------------------------------
 

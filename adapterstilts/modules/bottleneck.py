@@ -188,10 +188,14 @@ def compose(layers: Mapping[str, Any], forward: Callable[[str, Sublayer, Tensor]
 class Sublayer:
     """The end of one sublayer in a forward pass: bottlenecks read its output h and, some of them, its input."""
 
-    def __init__(self, layer: Any, before: Tensor, norm: nn.LayerNorm) -> None:
-        self.adapters = layer.adapters
+    def __init__(self, adapters: Any, before: Tensor, norm: nn.LayerNorm) -> None:
+        self.adapters = adapters
         self.before = before
         self.norm = norm
+
+    def at(self, tokens: Tensor) -> Sublayer:
+        """The same for some of the tokens of (1, T, d)."""
+        return Sublayer(self.adapters, self.before[:, tokens], self.norm)
 
     def holds(self, slot: str) -> bool:
         """Whether a module sits here."""
@@ -228,7 +232,7 @@ def _end(
 ) -> Callable[[Tensor, Tensor, nn.LayerNorm], Tensor]:
     def composed(hidden: Tensor, before: Tensor, norm: nn.LayerNorm) -> Tensor:
         # In the base's precision: its sums round alike there, and only what a module reads becomes fp32.
-        added = forward(path, Sublayer(layer, before, norm), hidden) if layer.adapters else None
+        added = forward(path, Sublayer(layer.adapters, before, norm), hidden) if layer.adapters else None
         after = hidden if added is None else (hidden + added).to(hidden.dtype)
         output: Tensor = norm(after + before)
         return output

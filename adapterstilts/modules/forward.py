@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -38,6 +38,10 @@ class Place(Protocol):
         """What a module reads above others that have added this."""
         ...
 
+    def at(self, tokens: Tensor) -> Place:
+        """The same place for some of the tokens."""
+        ...
+
     def product(self, name: str, state: Tensor) -> Product | None:
         """The same as a product that is not computed yet; None where a module is no plain low-rank map here."""
         ...
@@ -63,8 +67,20 @@ def added(tree: Tree, state: Tensor, place: Place) -> Added:
     if reference is None:
         return None
     width = len(reference.up) if isinstance(reference, Product) else reference.shape[-1]
-    nothing = Product(state.new_zeros(*state.shape[:-1], 0), state.new_zeros(width, 0))
+    like = reference.inner if isinstance(reference, Product) else reference  # fp32, whatever the base is in
+    nothing = Product(like.new_zeros(*state.shape[:-1], 0), like.new_zeros(width, 0))
     return place.mix(tree, state, [nothing if part is None else part for part in parts])
+
+
+def added_apart(trees: Sequence[Tree], tokens: Sequence[Tensor], state: Tensor, place: Place) -> Added:
+    """What several trees add to (1, T, d), each to tokens of its own; without gradients."""
+    total: Added = None
+    for tree, own in zip(trees, tokens, strict=True):
+        found = added(tree, state[:, own], place.at(own)) if len(own) else None
+        if found is not None:
+            total = found.new_zeros(*state.shape[:-1], found.shape[-1]) if total is None else total
+            total.index_copy_(1, own, found)
+    return total
 
 
 def _mixed(tree: Tree, state: Tensor, place: Place) -> Output | None:
@@ -92,6 +108,9 @@ class Linear:
     mixtures: Mixtures
     path: str
     base: Tensor  # W x
+
+    def at(self, tokens: Tensor) -> Linear:
+        return replace(self, base=self.base[:, tokens])
 
     def module(self, name: str, state: Tensor) -> Added:
         total: Added = None
@@ -121,6 +140,9 @@ class End:
     parts: Parts
     mixtures: Mixtures
     path: str
+
+    def at(self, tokens: Tensor) -> End:
+        return replace(self, sublayer=self.sublayer.at(tokens))
 
     def module(self, name: str, state: Tensor) -> Added:
         total: Added = None

@@ -233,6 +233,15 @@ def fuse_problem(names: Iterable[str], how: str) -> tuple[str, str, str] | None:
     return None
 
 
+def apart_problem(names: Iterable[str]) -> tuple[str, str, str] | None:
+    """Why a module of one of these methods cannot count for some of the tokens only; None when they all can."""
+    for name in names:
+        if name in METHODS and not METHODS[name].fuses:
+            why = "it acts on the embeddings, the attention or the base itself, not on single tokens"
+            return f"`{name}` for some of the rows", why, "run its rows by themselves"
+    return None
+
+
 def stack_problem(names: Sequence[str]) -> tuple[str, str, str] | None:
     """Why modules of these methods, bottom first, cannot stand in one stack; None when they can."""
     for name in names[1:]:

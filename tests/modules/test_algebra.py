@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from adapterstilts.encoder.base import load_base
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Fuse, Leaf, Stack
@@ -232,3 +233,12 @@ def test_a_mixture_that_never_moved_is_named(fresh_base):  # type: ignore[no-unt
         with torch.no_grad():
             next((first.query if how == "attention" else first).parameters()).add_(0.5)
         assert adapted.even_fusions() == ["fuse(b, c)"], how
+
+
+@pytest.mark.parametrize("expression", ["fuse(s, c)", "fuse(s, c, how=attention)", "fuse(stack(d, p), s)"])
+def test_modules_of_unlike_places_fuse_on_a_base_in_bf16(tiny_directory, fresh_base, expression):  # type: ignore[no-untyped-def]
+    kinds = {"s": "seq_bn", "c": "compacter", "d": "double_seq_bn", "p": "par_bn"}
+    modules = {name: trained(fresh_base(), kinds[name], number) for number, name in enumerate("scdp")}
+    used = {name: modules[name] for name in "scdp" if f"{name}," in expression or f"{name})" in expression}
+    half = Adapted(load_base(str(tiny_directory), "bf16"), used, parse(expression))
+    assert close(hidden(half, BATCH), run(fresh_base, used, parse(expression)), 0.02)

@@ -262,7 +262,7 @@ def test_what_is_stored_loads_with_equal_outputs(world, tree):  # type: ignore[n
 HALF = 0.02  # relative distance of outputs on a base in bf16 from those in fp32
 
 
-@settings(FEW, max_examples=12)
+@settings(FEW, max_examples=8)
 @given(trees().filter(lambda tree: possible(tree) and not any(name.startswith("full") for name in leaves(tree))))
 def test_in_bf16_a_tree_is_near_and_its_invariants_hold(world, tree):  # type: ignore[no-untyped-def]
     half = attach(world, tree, precision="bf16")
@@ -293,7 +293,7 @@ def gradient(adapted: Adapted, batches) -> torch.Tensor:  # type: ignore[no-unty
     return torch.cat([parameter.grad.flatten() for _, parameter in sorted(adapted.trainable().items())])  # type: ignore[union-attr]
 
 
-@settings(FEW, max_examples=15)
+@settings(FEW, max_examples=8)
 @given(trees().filter(possible), st.sampled_from(["lora", "dora", "seq_bn", "compacter"]))
 def test_gradients_are_the_same_recomputed_and_accumulated(world, tree, fresh):  # type: ignore[no-untyped-def]
     both = Stack((tree, Leaf(FRESH)))
