@@ -9,10 +9,24 @@ from typing import Any
 from adapterstilts.api.formulas import bottleneck_formula, delta_formula, has_mixture, weights_formula
 from adapterstilts.api.places import module_base
 from adapterstilts.errors import RecipeError, StoreError
-from adapterstilts.modules.composition import BASE, Leaf, Slot, Stack, Tree, has_slot, leaves, map_leaves, simplify
+from adapterstilts.modules.composition import (
+    BASE,
+    Leaf,
+    Slot,
+    Stack,
+    Tree,
+    bind,
+    has_slot,
+    leaves,
+    map_leaves,
+    simplify,
+)
 from adapterstilts.modules.expressions import format_tree, parse
 from adapterstilts.modules.methods import METHODS, families_of, method_named, parts_of
 from adapterstilts.modules.sizes import base_shape, parameter_count, stored_bytes
+from adapterstilts.plan.used import stored_facts
+from adapterstilts.recipe.facts import impossible
+from adapterstilts.recipe.facts import trained as fresh_facts
 from adapterstilts.recipe.problems import nearest
 from adapterstilts.settings import MethodSettings
 from adapterstilts.store import Store
@@ -30,12 +44,14 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
         {expression, base, families, formulas, modules: [{name, method, family, trains, parameters, bytes}], ...}
 
     Raises:
-        RecipeError: an expression that cannot be read, or a leaf that is neither a module nor a method.
+        RecipeError: an expression that cannot be read, a leaf that is neither a module nor a method, or a composition
+            that planning refuses, for the same reason.
     """
     parsed = simplify(parse(expression))
     if _abstract(parsed, store):
         return _explained_names(parsed)
     tree, methods, stored = _resolved(parsed, store)
+    _check(parsed, store)
     trains = _trained(tree)
     ref = base or (module_base(store, stored) if stored else None)
     shape = base_shape(ref) if ref else None
@@ -58,6 +74,20 @@ def explain(expression: str, *, base: str | None = None, store: Store) -> dict[s
         "trainable": sum(row["parameters"] or 0 for row in rows if row["trains"]) if shape is not None else None,
         "notes": _notes(tree, families),
     }
+
+
+def _check(tree: Tree, store: Store) -> None:
+    """Raise what planning would say of the composition; a slot is taken as filled."""
+    known = {}
+    for name in leaves(tree):
+        method = method_named(name)
+        known[name] = (
+            stored_facts(store, store.resolve(name))
+            if method is None
+            else fresh_facts(method, BASE, frozenset(), {})
+        )
+    for problem in impossible(bind(tree, BASE), known):
+        raise problem
 
 
 def _families(method: MethodSettings) -> list[str]:

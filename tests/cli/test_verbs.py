@@ -92,6 +92,16 @@ def test_explain_methods_without_a_store(fresh: Program) -> None:
     assert "parameters are counted with --base" in fresh("explain", "stack(lora, dora)").stdout
 
 
+@pytest.mark.parametrize(("expression", "reason"), [
+    ("fuse(lora, seq_bn, how=attention)", "AdapterFusion needs bottlenecks"),
+    ("stack(lora, full)", "takes the place of the weights"),
+    ("0.5*seq_bn", "only deltas scale"),
+    ("fuse({language}, lora)", "fuse"),
+])  # fmt: skip
+def test_explain_refuses_what_planning_refuses(fresh: Program, expression: str, reason: str) -> None:
+    assert reason in fresh("explain", expression, code=2).stderr
+
+
 def test_explain_names_that_stand_for_any_module(fresh: Program) -> None:
     plain = fresh.json("explain", "stack(a, fuse(b, c))")
     assert plain["formulas"] == {
