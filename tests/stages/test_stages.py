@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import adapterstilts
 from adapterstilts.cli.root import root
-from adapterstilts.errors import StoreError
+from adapterstilts.errors import StageFailed, StoreError
 from adapterstilts.executors.local import run
 from adapterstilts.plan.build import make_plan
 from adapterstilts.recipe.load import from_plain
@@ -136,7 +137,7 @@ KILLED = {
 WORKER = """
 import json, sys
 from tests.stages.test_stages import plan_of
-from adapterstilts.errors import StoreError
+from adapterstilts.errors import StageFailed, StoreError
 from adapterstilts.executors.local import run
 from adapterstilts.store import Store
 store = Store(sys.argv[1])
@@ -243,3 +244,9 @@ def test_what_a_fusion_used_is_kept_told_and_drawn(finished, tmp_path):  # type:
     ((arm, drawn),) = fused(facts, "lab-copa")
     figure = usage(drawn, arm, "lab-copa", facts)
     assert len(figure.rows) == len(means) and ">qaa<" in figure.inline and figure.png()[1:4] == b"PNG"
+
+
+def test_a_module_whose_delta_stays_zero_is_an_error(tmp_path):  # type: ignore[no-untyped-def]
+    settings = {"epochs": 1, "batch": 16, "learning_rate": 1e-30}
+    with pytest.raises(StageFailed, match="training changed nothing"):
+        adapterstilts.train("lab-siqa", name="x", base="lab/s0", limit=16, settings=settings, store=tmp_path / "s")
