@@ -288,6 +288,10 @@ def test_a_fusion_comes_back_from_its_export(tmp_path, fresh_base, expression, m
 
 def saved_setup(directory, base, kind, block, methods, **options):  # type: ignore[no-untyped-def]
     """Random modules and fusions of plain adapters, saved as its own setup; its outputs."""
+    return plain(plain_setup(directory, base, kind, block, methods, **options))
+
+
+def plain_setup(directory, base, kind, block, methods, **options):  # type: ignore[no-untyped-def]
     import adapters
 
     model = base().model
@@ -305,7 +309,7 @@ def saved_setup(directory, base, kind, block, methods, **options):  # type: igno
             if "adapter" in name:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     model.save_adapter_setup(str(directory), block, **options)
-    return plain(model)
+    return model
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
@@ -318,6 +322,27 @@ def test_setups_of_plain_adapters_load_here(tmp_path, fresh_base, kind):  # type
     read, ours = imported(tmp_path / "s", fresh_base)
     assert len(read.parts) == 4 and read.fusion
     same(theirs, ours)
+
+
+def test_the_regulariser_is_that_of_plain_adapters(tmp_path, fresh_base):  # type: ignore[no-untyped-def]
+    from adapters.composition import Fuse
+
+    methods = {"nli": "seq_bn", "qa": "seq_bn"}
+    model = plain_setup(tmp_path / "s", fresh_base, "dynamic", Fuse("nli", "qa"), methods, use_safetensors=True)
+    model.train_adapter_fusion(Fuse("nli", "qa"))
+    theirs = model.get_fusion_regularization_loss()
+    read, _ = imported(tmp_path / "s", fresh_base)
+    weights = {leaf: part.weights for leaf, part in read.parts.items()}
+    train = frozenset(list(weights)[:1])  # fusions train when a leaf does
+    adapted = Adapted(fresh_base(), weights, read.tree, train=train, fusion=read.fusion, keep_fusion=False)
+    ours = adapted.penalty()
+    torch.testing.assert_close(ours, theirs)
+    ours.backward(), theirs.backward()
+    gradients = [p.grad for name, p in adapted.trainable().items() if name.endswith("value.weight")]
+    known = [p.grad for name, p in model.named_parameters() if p.grad is not None]
+    assert len(gradients) == len(known) > 0
+    for one, other in zip(gradients, known, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_setups_that_say_something_else_are_refused(tmp_path, fresh_base):  # type: ignore[no-untyped-def]
