@@ -50,14 +50,20 @@ def plan_study(
     store: PathLike | Store | None = None,
     task_files: Iterable[PathLike] | TaskRegistry = (),
 ) -> Planned:
-    """The plan of a study; ``seeds`` is their number. Raises what `plan_recipe` raises."""
+    """The plan of a study; ``seeds`` is their number. Raises what `plan_recipe` raises,
+    and MissingDependency where distances of real languages are asked for without urielplus."""
     changes = [f"bases=[{', '.join(bases)}]"] if bases else []
     changes += [f"seeds={list(range(seeds))}"] if seeds else []
     command = f"adapterstilts study {name}" + (f" --suite {suite}" if suite != "lab" else "")
     command += "".join(f" --base {base}" for base in bases) + (f" --seeds {seeds}" if seeds else "")
     command += "".join(f" --set {text}" for text in sets)
     path = study_recipe(name, suite)
-    return plan_recipe(path, [*changes, *sets], store=store, task_files=task_files, command=command)
+    planned = plan_recipe(path, [*changes, *sets], store=store, task_files=task_files, command=command)
+    if planned.recipe.study.get("kinds"):
+        from adapterstilts.study.distance import require_uriel
+
+        require_uriel()  # now, and not when everything else is done
+    return planned
 
 
 def plan_transfer(

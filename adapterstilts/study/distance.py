@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,13 @@ def known(languages: Sequence[str], distances: Mapping[str, float | None]) -> li
     return [name for name in languages if distances.get(name) is not None]
 
 
+def require_uriel() -> None:
+    """Raise MissingDependency when urielplus is not installed; nothing is imported."""
+    if find_spec("urielplus") is None:
+        why = "distances of real languages come from the URIEL+ tables"
+        raise MissingDependency("urielplus is not installed", why=why, fix="pip install 'adapterstilts[distance]'")
+
+
 def uriel(languages: Sequence[str], kind: str = "syntactic", english: str = "en") -> dict[str, float | None]:
     """Distance of each language from English in URIEL+ (Khan et al. 2025), 0 to 1; needs the urielplus package.
 
@@ -114,14 +122,9 @@ def uriel(languages: Sequence[str], kind: str = "syntactic", english: str = "en"
     """
     if kind not in KINDS:
         raise DataError(f"unknown distance {kind!r}", where="distance", fix=f"one of {', '.join(KINDS)}")
-    try:
-        from urielplus.urielplus import URIELPlus
-    except ImportError as error:
-        raise MissingDependency(
-            "urielplus is not installed",
-            why="distances of real languages come from the URIEL+ tables",
-            fix="pip install urielplus",
-        ) from error
+    require_uriel()
+    from urielplus.urielplus import URIELPlus
+
     logging.disable(logging.INFO)  # it reports every single distance on the root logger
     try:
         return _from_table(URIELPlus(), languages, kind, english)
