@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from adapterstilts.report.figures import forest, heat
 from adapterstilts.report.results import Target
 from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
-from adapterstilts.report.words import NONE, number
+from adapterstilts.report.words import NONE, number, signed
 from adapterstilts.study.contrast import Contrast, contrast, judged
 from adapterstilts.study.measures import Measure, mean, minus, spread, worst
 from adapterstilts.study.scores import Scores
@@ -85,8 +85,8 @@ def _weller(material: Material, pairs: list[tuple[str, str]]) -> list[Contrast |
 def _condition(material: Material, item: Contrast) -> tuple[str, bool]:
     """What the contrast says of the published condition, and whether that is a finding."""
     small, large = material.name(item.a), material.name(item.b)
-    edges = f"the mix is {number(item.left)} points ahead where the target is smaller ({small})"
-    edges += f" and {number(item.right)} where it is larger ({large})"
+    edges = f"the mix gains {signed(item.left)} points over the sequence where the target is smaller ({small})"
+    edges += f" and {signed(item.right)} where it is larger ({large})"
     if item.found == "no difference found":
         return f"Weller et al.'s condition was not found: {edges}; the two cannot be told apart.", False
     agrees = item.found == "higher"
