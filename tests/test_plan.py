@@ -181,7 +181,7 @@ def test_hashes_follow_what_decides_the_result_and_nothing_else(
     nli, qa = hash_of("train nli"), hash_of("train qa by none")
     assert hash_of("train nli", train={"epochs": 2, "checkpoints": 1}) == nli
     assert hash_of("train nli", engine={"tokens": 99, "recompute": 2, "compact": False}) == nli
-    assert hash_of("train nli", train={"epochs": 2, "precision": "nf4"}) != nli
+    assert hash_of("train nli", train={"epochs": 2, "precision": "int8"}) != nli
     assert hash_of("train nli", name="other", description="x") == nli
     assert hash_of("train nli", train={"epochs": 3}) != nli
     assert hash_of("train nli", seeds=[5]) != nli
