@@ -98,11 +98,10 @@ def plan_transfer(
         made = {f"{prefix}{name}": {"continue": name, "description": f"from {name}"} for name in intermediate}
         plain["arms"] = {**kept, **made}
     if targets:
-        found = {name: registry.get(name).format for name in targets}
+        searched = [name for name in targets if registry.get(name).searched]
         known, usual = plain["targets"], dict(next(iter(plain["targets"].values())))
-        trained = [name for name in targets if found[name] != "bitext"]
+        trained = [name for name in targets if name not in searched]
         plain["targets"] = {name: known.get(name, {**usual, "task": name}) for name in trained}
-        searched = [name for name in targets if found[name] == "bitext"]
         asked = [entry for entry in plain.get("retrieve", []) if set(entry["tasks"]) & set(searched)]
         rest = [name for name in searched if not any(name in entry["tasks"] for entry in asked)]
         plain["retrieve"] = [*asked, *([{"tasks": rest}] if rest else [])]
