@@ -217,7 +217,7 @@ def _together(encoders: Sequence[Encoder], used: Sequence[NDArray[Any]]) -> tupl
     """
     from adapterstilts.api.module import read_stored
     from adapterstilts.encoder.base import load_base
-    from adapterstilts.modules.artifact import check_golden, load_adapted
+    from adapterstilts.modules.artifact import check_each, load_adapted
     from adapterstilts.modules.attach import Adapted
     from adapterstilts.modules.branches import Branch
 
@@ -232,12 +232,8 @@ def _together(encoders: Sequence[Encoder], used: Sequence[NDArray[Any]]) -> tupl
     base = load_base(encoders[0].base, precisions.pop(), used=used)
     modules = [module for module in read if module is not None]
     adapted = load_adapted(base, modules[0], modules[1:]) if modules else Adapted(base, {}, None)
-    branches = [Branch(None) if module is None else Branch(module.bound(), module.fusion()) for module in read]
-    for module, branch in zip(read, branches, strict=True):
-        if module is not None and module.precision == base.precision:
-            adapted.activate(branch.tree, fusion=branch.fusion)
-            check_golden(adapted, module.directory)
-    return adapted, branches
+    check_each(adapted, modules[1:])  # loading compared the first
+    return adapted, [Branch(None) if module is None else Branch(module.bound(), module.fusion()) for module in read]
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ class _Pool:
         """Attach modules, with the ones that are there already, to the base."""
         from adapterstilts.data.tokenise import Tokenizer
         from adapterstilts.encoder.base import device, load_base
-        from adapterstilts.modules.artifact import check_golden
+        from adapterstilts.modules.artifact import check_each
         from adapterstilts.modules.attach import Adapted
 
         first = next(iter({**self.modules, **new}.values()))
@@ -181,10 +181,7 @@ class _Pool:
         self.modules |= new
         leaves = {leaf: weights for module in self.modules.values() for leaf, weights in module.weights().items()}
         self.adapted = Adapted(base, leaves, None)
-        for read in new.values():
-            if base.precision == read.precision:
-                self.adapted.activate(read.bound(), fusion=read.fusion())
-                check_golden(self.adapted, read.directory)
+        check_each(self.adapted, new.values())
         self.adapted.to(device())
         self.active = ()
         self.tokenizer = Tokenizer.from_directory(base.directory)

@@ -254,6 +254,14 @@ def load_adapted(
     return adapted
 
 
+def check_each(adapted: Adapted, modules: Iterable[Module]) -> None:
+    """Activate modules that are attached one after another, and compare their outputs as `load_adapted` does."""
+    for module in modules:
+        if adapted.base.precision == module.precision:
+            adapted.activate(module.bound(), fusion=module.fusion())
+            check_golden(adapted, module.directory)
+
+
 def check_golden(adapted: Adapted, directory: Path) -> None:
     """Compare the outputs on the fixed inputs with the stored ones.
 

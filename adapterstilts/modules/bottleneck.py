@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from adapterstilts.errors import RecipeError, StoreError
 from adapterstilts.modules.fusion import Product
-from adapterstilts.modules.methods import require_library
+from adapterstilts.modules.methods import layers_of, require_library
 from adapterstilts.settings import MethodSettings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter.safetensors"
@@ -291,7 +291,7 @@ def _config(layers: int, method: MethodSettings, dropout: float) -> Any:
     from adapters import AdapterConfig
 
     chosen = method.parameters
-    kept = chosen["layers"] if chosen["layers"] is not None else list(range(layers))
+    kept = layers_of(method, layers)
     general = {
         "non_linearity": chosen["activation"],
         "leave_out": [layer for layer in range(layers) if layer not in kept],

@@ -11,7 +11,7 @@ from adapterstilts.encoder.batch import Batch
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import BASE, Leaf, Stack, Tree, leaves, nodes
 from adapterstilts.modules.expressions import format_tree
-from adapterstilts.modules.methods import families_of, get_method, parts_of
+from adapterstilts.modules.methods import families_of, get_method, layers_of, parts_of
 from adapterstilts.settings import MethodSettings
 
 
@@ -92,7 +92,6 @@ def _sits(method: MethodSettings, level: int) -> bool:
     for _, part in parts_of(method):
         if "weights" in families_of(part):
             return True
-        chosen = part.parameters.get("layers")
-        if (part.name.endswith("_inv") if level == 0 else chosen is None or level - 1 in chosen):
+        if part.name.endswith("_inv") if level == 0 else level - 1 in layers_of(part, level):
             return True
     return False

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adapterstilts.errors import RecipeError, StoreError
 from adapterstilts.modules.fusion import Product
 from adapterstilts.modules.kinds import KINDS, PLAIN, Kind, adalora_factors, remember, remembered
-from adapterstilts.modules.methods import SITES
+from adapterstilts.modules.methods import SITES, layers_of
 from adapterstilts.settings import MethodSettings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -263,8 +263,7 @@ def low_rank(rank: int, layers: list[int] | None, chosen: list[str]) -> MethodSe
 
 def _config(model: Any, method: MethodSettings, dropout: float) -> Any:
     chosen = method.parameters
-    layers = chosen["layers"] if chosen["layers"] is not None else list(range(len(model.encoder.layer)))
-    numbers = "|".join(map(str, layers))
+    numbers = "|".join(map(str, layers_of(method, len(model.encoder.layer))))
     paths = [SITES[site].replace(".", r"\.") for site in chosen["sites"]]
 
     def expression(some: list[str]) -> str:

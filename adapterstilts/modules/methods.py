@@ -204,6 +204,12 @@ def families_of(method: MethodSettings) -> frozenset[Family]:
     return frozenset(row.family for row in rows_of(method) if row.family is not None)
 
 
+def layers_of(method: MethodSettings, count: int) -> Sequence[int]:
+    """The layers, of ``count``, on which a resolved method sits; no selection is all of them."""
+    chosen: Sequence[int] | None = method.parameters.get("layers")
+    return range(count) if chosen is None else chosen
+
+
 def replaces_base(methods: Iterable[MethodSettings]) -> bool:
     """Whether one of these resolved methods takes the place of the base's own weights, and so needs all of them."""
     return any("weights" in families_of(method) for method in methods)

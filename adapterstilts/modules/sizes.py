@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapterstilts.encoder.reference import locate
 from adapterstilts.errors import DataError
-from adapterstilts.modules.methods import parts_of
+from adapterstilts.modules.methods import layers_of, parts_of
 from adapterstilts.settings import MethodSettings
 
 BYTES = 4  # modules are kept in fp32
@@ -83,7 +83,7 @@ def parameter_count(method: MethodSettings, shape: Shape) -> int:
 
 def _count(method: MethodSettings, shape: Shape) -> int:
     chosen = method.parameters
-    layers = len(chosen["layers"]) if chosen.get("layers") is not None else shape.layers
+    layers = len(layers_of(method, shape.layers))
     d, f = shape.width, shape.feedforward
     if method.name == "full":
         embeddings = (shape.vocabulary + shape.positions + 1) * d + 2 * d

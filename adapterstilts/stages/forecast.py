@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapterstilts.modules.methods import SITES, parts_of
+from adapterstilts.modules.methods import SITES, layers_of, parts_of
 from adapterstilts.modules.sizes import Shape, parameter_count
 from adapterstilts.settings import EngineSettings, MethodSettings, Precision
 
@@ -161,7 +161,7 @@ def _kept(work: Work, tokens: int) -> float:
     shape = work.shape
     method = work.modules[-1]
     parts = [part for _, part in parts_of(method)]
-    chosen = [part.parameters.get("layers") or range(shape.layers) for part in parts]
+    chosen = [layers_of(part, shape.layers) for part in parts]
     layers = shape.layers - min(min(own) for own in chosen)
     bottleneck = all("sites" not in part.parameters for part in parts)
     own = (added(part, work.precision, work.fused) * len(on) for part, on in zip(parts, chosen, strict=True))
