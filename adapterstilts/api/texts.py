@@ -6,13 +6,9 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from adapterstilts.api.places import PathLike
 from adapterstilts.errors import DataError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Texts = PathLike | Sequence[str]
 
@@ -80,14 +76,3 @@ def whole_file(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def save_vectors(path: PathLike, vectors: NDArray[Any]) -> None:
-    """Write an array as .npy, block by block, so that a memory-mapped one never lies in memory whole."""
-    import numpy as np
-
-    with whole_file(path) as temporary:
-        made = np.lib.format.open_memmap(temporary, mode="w+", dtype=vectors.dtype, shape=vectors.shape)
-        for start in range(0, len(vectors), 8192):
-            made[start : start + 8192] = vectors[start : start + 8192]
-        made.flush()

@@ -183,11 +183,16 @@ def nearest(
     examples=[
         "adapterstilts embed sentences.txt --base xlm-roberta-large --layer 14 --out sentences.npy",
         "cat sentences.txt | adapterstilts embed - --module mnli --out sentences.npy",
-        "adapterstilts embed sentences.txt --module mnli --also squad --also base --out sentences.npy",
+        "adapterstilts embed sentences.txt --module mnli --also squad --also base --out sentences.parquet",
     ],
 )
 @click.argument("file", type=file_argument)
-@click.option("--out", required=True, type=file_argument, help="[lines, d] as .npy; numpy.load reads it.")
+@click.option(
+    "--out",
+    required=True,
+    type=file_argument,
+    help="*.npy: the array, [lines, d]. *.parquet: the sentences too, in columns `sentence` and `embedding`.",
+)
 @click.option(
     "--also",
     multiple=True,
@@ -200,12 +205,15 @@ def nearest(
 def embed(session: Session, /, file: Path, out: Path, **options: Any) -> None:
     """Write one vector a line of FILE (`-` is stdin). A killed run goes on where it stopped."""
     from adapterstilts.api.retrieval import embed
-    from adapterstilts.api.texts import save_vectors
+    from adapterstilts.api.texts import read_texts
+    from adapterstilts.api.vectors import check_vectors_file, save_vectors
 
     output = Output(session)
+    check_vectors_file(out)
     given: Any = sys.stdin.read().removesuffix("\n").split("\n") if str(file) == "-" else file
-    vectors = embed(given, store=session.store, say=progress(output), **options)
-    save_vectors(out, vectors)
+    texts, _ = read_texts(given)
+    vectors = embed(texts, store=session.store, say=progress(output), **options)
+    save_vectors(out, texts, vectors)
     facts = {"out": str(out), "sentences": vectors.shape[0], "dimensions": vectors.shape[1]}
     output.emit(facts, lambda console: console.print(_told(facts), soft_wrap=True), [str(out)])
 

@@ -201,6 +201,7 @@ COMMANDS = {
     "mine of an empty file": Bad(("mine", "a", "b", "--base", "lab/s0"), 3, ("a",), {"a": "", "b": "x\n"}),
     "mine of no text": Bad(("mine", "a", "b", "--base", "lab/s0"), 3, ("a:1", "UTF-8"), {"a": b"\xff\n", "b": "x\n"}),
     "embed without a base": Bad(("embed", "small.yaml", "--out", "x.npy", "--base", "lab/zz"), 3, ("no shipped base",)),
+    "embed as csv": Bad(("embed", "small.yaml", "--out", "x.csv", "--base", "lab/s0"), 3, ("x.csv", "x.parquet")),
     "predict of no JSON": Bad(("predict", "zz", "t-nli", "--input", "in.jsonl"), 5, ("zz",), {"in.jsonl": "x\n"}),
     "pack of no recipe": Bad(("data", "pack", "zz.yaml", "--out", "x.tar"), 3, ("zz.yaml",)),
     "check of no task": Bad(("data", "check", "zz"), 2, ("no task `zz`",)),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
 
@@ -185,6 +186,13 @@ def test_embed_writes_what_the_encoder_says(command: Command, folder: Path) -> N
     np.testing.assert_array_equal(np.load(folder / "e.npy"), expected)
     command("embed", "-", "--layer", "3", "--out", "f.npy", input=(folder / "source.txt").read_text())
     np.testing.assert_array_equal(np.load(folder / "f.npy"), expected)
+    for kind in ("fp32", "fp16"):
+        command("embed", "source.txt", "--layer", "3", "--type", kind, "--out", f"{kind}.parquet")
+        table = pyarrow.parquet.read_table(folder / f"{kind}.parquet")
+        assert table["sentence"].to_pylist() == texts
+        found = np.array([row.values.to_numpy() for row in table["embedding"]])
+        assert found.dtype == {"fp32": np.float32, "fp16": np.float16}[kind]
+        np.testing.assert_array_equal(found, expected.astype(found.dtype))
     cls = adapterstilts.embed(folder / "source.txt", layer=4, pooling="cls", base="lab/s0", store=folder / "store")
     np.testing.assert_array_equal(cls, adapterstilts.load("base", base="lab/s0").encode(texts, pooling="cls"))
 
