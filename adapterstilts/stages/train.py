@@ -113,12 +113,6 @@ def run(
         raise StageFailed(
             "training changed nothing", why="no gradient reached the module", fix="check method, sites and layers"
         )
-    warnings = [
-        f"{fusion}: its mixture never moved from the even one; it says nothing of which module is used"
-        for fusion in adapted.even_fusions()
-    ]
-    for text in warnings:
-        progress(1.0, f"warning: {text}")
     # The last planned score is that of the state which is kept, unless training went back to a better one.
     kept = settings.select == "last" and bool(latest) and "dev" in result.metrics[-1]
     scores = latest if kept else dev_scores()
@@ -133,6 +127,13 @@ def run(
         shape=start.shape,
         filling=start.filling,
     )
+    parameters = {
+        "module": sum(p.numel() for p in adapted.trainable().values()),
+        "heads": sum(p.numel() for head in heads.values() for p in head.parameters() if p.requires_grad),
+    }
+    warnings = _warnings(adapted, start)
+    for text in warnings:
+        progress(1.0, f"warning: {text}")
     with (directory / "metrics.jsonl").open("w") as file:
         file.writelines(json.dumps(row) + "\n" for row in result.metrics)
     return {
@@ -145,13 +146,27 @@ def run(
         "warnings": warnings,
         "engine": engine_facts(adapted),
         "dev": scores,
-        "parameters": {
-            "module": sum(p.numel() for p in adapted.trainable().values()),
-            "heads": sum(p.numel() for head in heads.values() for p in head.parameters() if p.requires_grad),
-        },
+        "parameters": parameters,
         "peak_memory": peak_memory(),
         "device": str(adapted.model.device),
     }
+
+
+def _warnings(adapted: Adapted, start: Start) -> list[str]:
+    """What trained without an effect, although something else did. Leaves what is below the new module active."""
+    found = [
+        f"{fusion}: its mixture never moved from the even one; it says nothing of which module is used"
+        for fusion in adapted.even_fusions()
+    ]
+    if isinstance(start.tree, Stack) and start.trained == SELF:
+        whole = golden_outputs(adapted)
+        below = simplify(Stack(tuple(child for child in start.tree.children if child != Leaf(SELF))))
+        adapted.activate(below, fusion={name: p.detach().clone() for name, p in adapted.fusion_tensors().items()})
+        adapted.to(device())
+        adapted.train_mode(False)
+        if torch.equal(whole, golden_outputs(adapted)):
+            found.append("the new module adds nothing: only the fusion below it and the head have learnt")
+    return found
 
 
 def _start(spec: TrainSpec, parents: Mapping[str, Path]) -> Start:

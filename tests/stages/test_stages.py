@@ -250,3 +250,23 @@ def test_a_module_whose_delta_stays_zero_is_an_error(tmp_path):  # type: ignore[
     settings = {"epochs": 1, "batch": 16, "learning_rate": 1e-30}
     with pytest.raises(StageFailed, match="training changed nothing"):
         adapterstilts.train("lab-siqa", name="x", base="lab/s0", limit=16, settings=settings, store=tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "told"), [({}, 1e-6, "never moved from the even one"), ({"alpha": 1e-30}, 2e-3, "adds nothing")]
+)
+def test_what_learnt_nothing_beside_what_did_is_told(finished, method, rate, told):  # type: ignore[no-untyped-def]
+    plan, store = finished
+    for name in "ab":
+        store.names.set(name, plan.names[f"small/{name}"])
+    made = adapterstilts.fuse(
+        ["a", "b"],
+        "lab-copa",
+        name="f",
+        store=store,
+        limit=16,
+        method={"name": "lora", "r": 4, **method},
+        settings={"epochs": 1, "batch": 16, "learning_rate": rate},
+    )
+    (warning,) = store.manifest(made.hash)["facts"]["warnings"]
+    assert told in warning
