@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,13 +11,12 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.executors.devices import gpus
 from adapterstilts.modules.methods import families_of
 from adapterstilts.recipe.schema import Recipe, layered
-from adapterstilts.settings import EngineSettings
+from adapterstilts.settings import EngineSettings, count_bytes
 from adapterstilts.stages.forecast import Forecast, Work, forecast
 from adapterstilts.stages.specs import TrainSpec
 from adapterstilts.stages.work import Works
 
 FEWEST = 256  # tokens of a micro-batch below which matrix products lose their speed
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def parse_size(text: str) -> int:
@@ -27,10 +25,9 @@ def parse_size(text: str) -> int:
     Raises:
         RecipeError: none of these.
     """
-    found = re.fullmatch(r"\s*([\d.]+)\s*([KMG]?I?)B?\s*", str(text).upper())
     try:
-        return int(float(found[1]) * UNITS[found[2]]) if found else int("none")
-    except (KeyError, ValueError):
+        return int(count_bytes(str(text)))
+    except ValueError:
         raise RecipeError(f"`{text}` is no amount of memory", fix="write 4GB, 900MB or 2GiB") from None
 
 

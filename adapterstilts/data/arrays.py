@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,13 @@ class Arrays:
         ids: (T,) token ids, special tokens included.
         rows: (R + 1,) row i is ids[rows[i]:rows[i + 1]].
         examples: (E + 1,) example e owns rows examples[e] .. examples[e + 1].
-        fields: name -> (level, values): (E,), (R,) or (T,).
+        fields: name -> (level, values): (E,), (R,) or (T,); hidden states (T, d) are for the encoder alone.
     """
 
     ids: NDArray[np.int32]
     rows: NDArray[np.int64]
     examples: NDArray[np.int64]
-    fields: Mapping[str, tuple[Level, NDArray[Any]]]
+    fields: Mapping[str, tuple[Level | Literal["state"], NDArray[Any]]]
 
     def __len__(self) -> int:
         return len(self.examples) - 1
@@ -52,7 +52,7 @@ class Arrays:
                 fields[name] = values[example]
             elif level == "row":
                 fields[name] = values[first:last]
-            else:
+            elif level == "token":
                 fields[name] = [values[begin:end] for begin, end in spans]
         return ExampleView([self.ids[begin:end] for begin, end in spans], fields)
 

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Level = Literal["example", "row", "token"]
+Level = Literal["example", "row", "token", "state"]
+HELD = "held:"  # begins the name of a field of hidden states: held:12 are those above 12 layers
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Batch:
         lengths: (R,) tokens of each row.
         examples: (E + 1,) example e owns rows examples[e] .. examples[e + 1].
         groups: (offset, rows, length) of equally long rows, in the order of ``ids``.
-        fields: what heads need; token fields are (T,), row fields (R,), example fields (E,).
+        fields: what heads need; token fields are (T,), row fields (R,), example fields (E,); state fields (T, d) are
+            hidden states that are known already.
     """
 
     ids: Tensor
@@ -42,6 +44,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.examples) - 1
+
+    def held(self) -> tuple[int, Tensor] | None:
+        """A layer and the hidden states (T, d) above it that came with the data, as they were stored."""
+        found = next((name for name in self.fields if name.startswith(HELD)), None)
+        return None if found is None else (int(found.removeprefix(HELD)), self.fields[found])
 
     def in_order(self) -> tuple[Tensor, Tensor]:
         """(starts, lengths) of the rows in the order in which their tokens lie."""
@@ -84,7 +91,8 @@ def collate(
     starts[order] = np.concatenate([[0], np.cumsum(lengths[order])[:-1]])
     within = np.concatenate([np.arange(n) for n in lengths[order]])
     token_index = np.repeat(begins[order], lengths[order]) + within
-    index = {"token": token_index, "row": row_index, "example": np.asarray(chosen, dtype=np.int64)}
+    own = np.asarray(chosen, dtype=np.int64)
+    index = {"token": token_index, "state": token_index, "row": row_index, "example": own}
     return Batch(
         ids=torch.from_numpy(ids[token_index].astype(np.int64)),
         positions=torch.from_numpy(within + pad_id + 1),

@@ -14,7 +14,7 @@ from adapterstilts.encoder.attention import firsts
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.batch import Batch
 from adapterstilts.encoder.packed import PackedAttention
-from adapterstilts.encoder.precision import give_back
+from adapterstilts.encoder.precision import DTYPES, give_back
 from adapterstilts.errors import StageFailed
 from adapterstilts.modules import bottleneck
 from adapterstilts.settings import EngineSettings
@@ -76,19 +76,29 @@ class Execution:
                 why = "a method adds keys to every sequence, and the library's padded forward is run whole"
                 raise StageFailed("recompute for a module that cannot run unpadded", why=why, fix="engine.recompute: 0")
             return self.encode_padded(batch)
-        return self._all(list(self.model.encoder.layer), self._embedded(batch), batch)[0].float()
+        level, hidden = self._begun(batch)
+        return self._all(list(self.model.encoder.layer)[level:], hidden, batch)[0].float()
 
     def logits(self, head: Any, batch: Batch) -> Tensor:
         """What a head says of a batch; of the last layer only what it reads is computed."""
         if not (self.packed and self.engine.first_only and head.reads_first):
             return head(self.encode(batch), batch)  # type: ignore[no-any-return]
         *below, last = self.model.encoder.layer
-        states = self._first(last, self._all(below, self._embedded(batch), batch), batch)
+        level, hidden = self._begun(batch)
+        states = self._first(last, self._all(below[level:], hidden, batch), batch)
         return head(states[0].float(), batch.firsts())  # type: ignore[no-any-return]
 
     def encode_padded(self, batch: Batch) -> Tensor:
         """The same through the library's padded forward: the reference, and the way for what cannot be packed."""
         return self._padded(batch)[-1]
+
+    def _begun(self, batch: Batch) -> tuple[int, Tensor]:
+        """A layer and its hidden states (1, T, d): those that the batch brings along, else the embeddings."""
+        held = batch.held()
+        if held is None:
+            return 0, self._embedded(batch)
+        level, states = held
+        return level, states.view(DTYPES[self.base.precision])[None]
 
     def _embedded(self, batch: Batch) -> Tensor:
         """(1, T, d)."""

@@ -29,6 +29,7 @@ from adapterstilts.modules.methods import default_rate, resolve
 from adapterstilts.stages.loading import engine_facts, open_base
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.specs import TrainSpec
+from adapterstilts.training.held import hold_states
 from adapterstilts.training.loop import Share, fit
 from adapterstilts.training.schedule import make_schedule, subset
 
@@ -79,8 +80,9 @@ def run(
         progress(0.0, "runs padded: a method adds keys to every sequence")
     before = golden_outputs(adapted)
     heads = _heads(prepared.values(), base, start.heads, spec.seed, settings.dropout)
-    shares = [_share(prepared[share.key], share.limit, adapted, spec.seed) for share in spec.mix]
-    schedule = make_schedule([len(share.chosen) for share in shares], settings, spec.seed)
+    shares = {share.key: _share(prepared[share.key], share.limit, adapted, spec.seed) for share in spec.mix}
+    schedule = make_schedule([len(share.chosen) for share in shares.values()], settings, spec.seed)
+    shares, dev, held = hold_states(adapted, shares, dev, schedule, settings, work, progress)
 
     def dev_scores() -> dict[str, float]:
         return {
@@ -100,7 +102,7 @@ def run(
     result = fit(
         adapted,
         heads,
-        shares,
+        list(shares.values()),
         schedule,
         settings,
         learning_rate=rate,
@@ -139,12 +141,12 @@ def run(
     return {
         "trained": module.trained,
         "steps": result.steps,
-        "examples": {share.key: len(made.chosen) for share, made in zip(spec.mix, shares, strict=True)},
+        "examples": {key: len(share.chosen) for key, share in shares.items()},
         "learning_rate": rate,
         "loss": result.loss,
         "converged": result.converged,
         "warnings": warnings,
-        "engine": engine_facts(adapted),
+        "engine": engine_facts(adapted) | {"held": held},
         "dev": scores,
         "parameters": parameters,
         "peak_memory": peak_memory(),

@@ -52,6 +52,15 @@ def test_fusion_keeps_less_and_has_the_librarys_gradients(load: Any, count: int)
     assert found["kept_share"] < 1
 
 
+def test_a_module_above_held_states_is_the_same(load: Any, tmp_path: Path) -> None:
+    common, held = load("common"), load("held")
+    size, clock = common.SIZES["tiny"], common.Clock()
+    rows = common.workload("nli", size.vocabulary).take(16)
+    plain, kept = (held.Above(size, rows, 1, folder, clock) for folder in (None, tmp_path))
+    assert held.compare(plain, kept)["bits"]
+    assert kept.bytes == common.tokens(rows) * size.width * 4 and kept.write() > 0
+
+
 def test_memory_is_forecast_for_every_row_of_ours(load: Any) -> None:
     common, memory = load("common"), load("memory")
     size = common.SIZES["tiny"]
