@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from socket import socket
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_a_harmed_artifact_is_refused_and_leaves_nothing(tmp_path: Path, url: st
     made(here, A)
     Remote(url).push(here, A)
     harm(tmp_path / "far" / "artifacts" / "train" / "aa" / A)
-    with pytest.raises((StoreError, FileNotFoundError), match=told):
+    with pytest.raises(StoreError, match=told):
         Remote(url).pull(there, A)
     assert not there.has(A) and not [path for path in there.root.rglob("*") if path.is_file()]
 
@@ -102,3 +103,41 @@ def test_a_second_machine_makes_nothing_again(tmp_path: Path, monkeypatch: pytes
     trained = list((first.store / "artifacts" / "train").glob("*/*"))
     assert len({path.parent for path in curves}) >= len(trained) > 0
     assert not (second.store / "tracking").exists()
+
+
+def test_what_an_earlier_run_could_not_push_is_pushed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    machine = program(tmp_path / "one")
+    monkeypatch.chdir(machine.folder)
+    arguments = ("run", machine.recipe, "--no-report", "--until", "prepare", "--remote", url)
+    far = tmp_path / "far"
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "push", _unreachable)
+        said = machine(*arguments, code=5).stderr
+    assert said.count("error:") == 1 and "NetworkDown" in said and "run again" in said
+    made_here = {path.parent.name for path in machine.store.glob("artifacts/*/*/*/manifest.json")}
+    assert made_here and not far.exists()  # the run went on to its end
+    assert set(machine.json(*arguments)["stages"]) == {"hit", "unneeded"}
+    assert {path.parent.name for path in far.glob("artifacts/*/*/*/manifest.json")} == made_here
+
+
+def _unreachable(self: Remote, store: Store, hash: str) -> bool:
+    with self._reached():
+        raise NetworkDown("no route")
+
+
+class NetworkDown(Exception): ...
+
+
+def test_a_store_that_cannot_be_reached_is_one_error_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = program(tmp_path / "one")
+    monkeypatch.chdir(machine.folder)
+    with socket() as closed:  # bound, so that nobody else listens there
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://me:secret1@127.0.0.1:{closed.getsockname()[1]}/store"
+        said = machine("run", machine.recipe, "--no-report", "--remote", url, code=5).stderr
+    assert said.count("error:") == 1 and "secret1" not in said and "nothing here was changed" in said
+    assert not (machine.store / "artifacts").exists()

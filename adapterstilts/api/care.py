@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from adapterstilts.api import environment
 from adapterstilts.api.kept import check_kept, remove_kept
+from adapterstilts.errors import StoreError
 from adapterstilts.executors.work import work
 from adapterstilts.plan.runs import load_stage, runs_of
 from adapterstilts.store import Store
@@ -76,6 +78,17 @@ def run_hash(
 
 
 def _whole(store: Store, hash: str) -> str:
-    """The full hash of a planned stage from its beginning."""
-    found = {path.stem for path in store.runs.glob(f"*/*/stages/{hash}*.json")} if len(hash) >= 6 else set()
-    return found.pop() if len(found) == 1 else hash
+    """The full hash of a planned stage from its beginning.
+
+    Raises:
+        StoreError: no stage, or several, begin so.
+    """
+    if re.fullmatch("[0-9a-f]{64}", hash):
+        return hash
+    known = re.fullmatch("[0-9a-f]{6,63}", hash)
+    found = {path.stem for path in store.runs.glob(f"*/*/stages/{hash}*.json")} if known else set()
+    if len(found) == 1:
+        return found.pop()
+    what = f"{len(found)} stages begin with `{hash}`" if found else f"no stage `{hash}`"
+    why = None if found else "no run planned it" if known else "not six digits or more of 0-9 and a-f"
+    raise StoreError(what, where=str(store.runs), why=why, fix="adapterstilts plan RECIPE --save shows them")

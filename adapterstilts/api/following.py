@@ -34,7 +34,7 @@ def _state(store: Store, stage: Mapping[str, Any]) -> dict[str, Any]:
     hash = stage["hash"]
     plain: dict[str, Any] = {"name": stage["label"], "kind": stage["kind"], "state": "open", "seconds": None}
     plain |= {"where": "", "fraction": None, "left": None, "text": "", "error": None, "hash": hash}
-    plain["log"] = str(store.root / "logs" / f"{hash}.log")
+    plain["log"] = str(store.log(hash))
     if store.has(hash):
         return {**plain, "state": "done", "seconds": store.manifest(hash).get("wall_seconds")}
     sign = read_sign(store, hash)
@@ -47,7 +47,7 @@ def _state(store: Store, stage: Mapping[str, Any]) -> dict[str, Any]:
         return {**plain, "state": "running"}
     if sign is not None and sign.error is not None:
         return {**plain, "state": "failed", "where": sign.where, "error": str(as_error(sign.error))}
-    touched = (store.root / "work" / hash).is_dir() or (store.root / "logs" / f"{hash}.log").exists()
+    touched = (store.root / "work" / hash).is_dir() or store.log(hash).exists()
     return {**plain, "state": "started" if touched else "open"}
 
 
@@ -119,7 +119,7 @@ class Tail:
     def lines(self, whole: bool = False) -> Iterator[tuple[str, str]]:
         """(label, line) of what is new, stage by stage; a line that is still being written only with ``whole``."""
         for stage in self.stages:
-            path = self.store.root / "logs" / f"{stage['hash']}.log"
+            path = self.store.log(stage["hash"])
             begin = self._read.get(stage["hash"], 0)
             try:
                 if path.stat().st_size < begin:

@@ -1,12 +1,16 @@
-"""What a run tells the world outside: a store elsewhere gets its artifacts, trackers get its training curves."""
+"""What a run tells the world outside: a store elsewhere gets its artifacts, trackers get its training curves.
+
+A network that fails costs the run nothing: it goes on, and what did not get out is said when it has ended.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adapterstilts.errors import MissingDependency
+from adapterstilts.errors import AdapterstiltsError, MissingDependency, StageFailed
 from adapterstilts.plan.graph import Plan
 from adapterstilts.stages.specs import TrainSpec
 from adapterstilts.store import Store
@@ -16,6 +20,34 @@ if TYPE_CHECKING:
     from adapterstilts.store.remote import Remote
 
 Tell = Callable[["Event"], None]
+
+
+@dataclass
+class Outside:
+    """A listener that passes events on to those outside, whose errors it keeps until the end."""
+
+    tells: Sequence[Tell]
+    errors: list[AdapterstiltsError] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        """Tell them all."""
+        for tell in self.tells:
+            try:
+                tell(event)
+            except AdapterstiltsError as error:
+                self.errors.append(error)
+
+    def finish(self) -> None:
+        """The run has ended.
+
+        Raises:
+            AdapterstiltsError: something did not get out; the first of the errors.
+        """
+        if self.errors:
+            first, count = self.errors[0], len(self.errors)
+            what = f"{first.what} ({count} of its messages did not get out; the run itself has ended)"
+            fix = "run again: what is done is pushed, not made again; curves are in each module's metrics.jsonl"
+            raise type(first)(what, where=first.where, why=first.why, fix=fix)
 
 
 def pulled(plan: Plan, store: Store, url: str) -> Remote:
@@ -35,10 +67,10 @@ def pulled(plan: Plan, store: Store, url: str) -> Remote:
 
 
 def pushing(store: Store, remote: Remote) -> Tell:
-    """A listener that pushes each artifact when it is done."""
+    """A listener that pushes each artifact that is not there: what is made, and what an earlier run could not push."""
 
     def tell(event: Event) -> None:
-        if event.kind == "done":
+        if event.kind in ("done", "hit"):
             remote.push(store, event.stage.hash)
 
     return tell
@@ -60,14 +92,22 @@ def tracking(plan: Plan, store: Store, trackers: Iterable[str]) -> Tell:
             return
         folder = store.path(event.stage.hash)
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        about = {"hash": event.stage.hash, "seed": event.stage.spec.seed}
         for make in chosen:
-            tracker = make(f"{plan.recipe}/{event.stage.label}".replace(" ", "_"), store)
-            tracker.store_init_configuration({"hash": event.stage.hash, "seed": event.stage.spec.seed})
-            for row in rows:
-                tracker.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
-            tracker.finish()
+            try:
+                _log(make(f"{plan.recipe}/{event.stage.label}".replace(" ", "_"), store), about, rows)
+            except Exception as error:  # each tracker has errors of its own for a server that does not answer
+                why = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise StageFailed("a tracker fails", where=event.stage.label, why=why) from error
 
     return tell
+
+
+def _log(tracker: Any, about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    tracker.store_init_configuration(about)
+    for row in rows:
+        tracker.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+    tracker.finish()
 
 
 def _tracker(name: str) -> Callable[[str, Store], Any]:

@@ -11,7 +11,7 @@ from adapterstilts.api import environment
 from adapterstilts.api.choosing import Choice, Part, choose
 from adapterstilts.api.leaks import with_leaks
 from adapterstilts.api.memory import within
-from adapterstilts.api.outside import pulled, pushing, tracking
+from adapterstilts.api.outside import Outside, pulled, pushing, tracking
 from adapterstilts.api.pages import write_pages
 from adapterstilts.api.places import PathLike
 from adapterstilts.api.planning import Planned, RecipeLike, plan_recipe
@@ -131,6 +131,9 @@ def run(
 
     Returns:
         How it went; a failed stage does not raise (``Run.raise_for_failure`` does).
+
+    Raises:
+        AdapterstiltsError: the store elsewhere or a tracker failed; stages that were made are kept.
     """
     environment.prepare()
     if isinstance(recipe, Planned):
@@ -143,17 +146,20 @@ def run(
     runner = runner or Runner()
     runner = runner if jobs is None else replace(runner, jobs=jobs)
     setup = runner.setup(planned.store)
-    listeners = [on_event] if on_event else []
+    tells = []
     if remote is not None:
-        listeners.append(pushing(planned.store, pulled(plan, planned.store, remote)))
+        tells.append(pushing(planned.store, pulled(plan, planned.store, remote)))
     if trackers:
-        listeners.append(tracking(plan, planned.store, trackers))
+        tells.append(tracking(plan, planned.store, trackers))
+    outside = Outside(tells)
     if isinstance(plan, Part):
         plan.make_way(planned.store)  # after the pull, which would bring it back
 
     def tell(event: Event) -> None:
-        for listener in listeners:
-            listener(event)
+        if on_event:
+            on_event(event)
+        outside(event)
 
     result = drive.run(plan, setup, runner.executor, keep_going=keep_going, needs=runner.needs, on_event=tell)
+    outside.finish()
     return Run(planned, result)

@@ -100,9 +100,11 @@ def logs(session: Session, name: str, follow: bool) -> None:
     found = find(store, name)
     tail = Tail(store, found.stages)
     lines: list[dict[str, Any]] = []
+    silent = True
     while True:
         on = follow and tail.alive()
         for label, line in tail.lines(whole=not on):
+            silent = False
             if session.format == "json":
                 lines.append({"name": label, "line": line})
             elif session.format == "jsonl":
@@ -114,6 +116,8 @@ def logs(session: Session, name: str, follow: bool) -> None:
         time.sleep(EVERY)
     if session.format == "json":
         output.emit({"schema_version": 1, "name": found.name, "lines": lines})
+    elif silent:
+        output.say(f"{found.name} has printed nothing")
 
 
 @verb(

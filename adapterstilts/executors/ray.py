@@ -35,7 +35,7 @@ def crew(setup: Setup) -> Crew:
         raise MissingDependency("the Ray executor needs the package `ray`", fix=fix) from None
     options = setup.option(OPTIONS)
     address = options["address"] or os.environ.get("RAY_ADDRESS") or "local"
-    fix = "ray start --head, or leave `address` out"
+    fix = "ray start --head, or leave `address` out; RAY_AUTH_MODE=token for a cluster that asks for a token"
     host, _, port = address.rpartition(":")
     if port.isdigit() and not host.startswith("ray://"):
         try:  # Ray itself asks for minutes

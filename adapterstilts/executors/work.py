@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
 
@@ -21,7 +21,7 @@ from adapterstilts.redact import redacted
 from adapterstilts.stages.run import KINDS, Progress, run_stage
 from adapterstilts.store import Store
 
-Caught = Callable[[TextIO], object]
+EVERY = 5.0  # seconds between two lines of progress in a log
 
 
 def place() -> str:
@@ -58,7 +58,8 @@ def work(
             raise StoreError("it cannot run yet", why=why, fix="adapterstilts run RECIPE")
         reporter = Reporter(store, hash, where or place(), job)
         with _logged(store, hash) as log, (_descriptors if own_process else _streams)(log):
-            made = run_stage(stage, store, _both(reporter, progress), kinds, processes)
+            listeners: list[Progress] = [reporter, _Lines(log), *([progress] if progress else [])]
+            made = run_stage(stage, store, _all(listeners), kinds, processes)
         reporter.done()
         return Ended(hash, time.perf_counter() - began, made)
     except Exception as error:
@@ -81,21 +82,33 @@ def explained(error: Exception, label: str, log: str) -> AdapterstiltsError:
     return StageFailed(what, where=label, fix=f"see {log}")
 
 
-def _both(first: Progress, second: Progress | None) -> Progress:
-    if second is None:
-        return first
-
+def _all(listeners: Sequence[Progress]) -> Progress:
     def report(fraction: float, text: str) -> None:
-        first(fraction, text)
-        second(fraction, text)
+        for listen in listeners:
+            listen(fraction, text)
 
     return report
+
+
+class _Lines:
+    """Progress as lines of the log, one every few seconds."""
+
+    def __init__(self, log: TextIO) -> None:
+        self.log, self.next = log, 0.0
+
+    def __call__(self, fraction: float, text: str) -> None:
+        now = time.monotonic()
+        if now >= self.next:
+            self.next = now + EVERY
+            self.log.write(f"{time.strftime('%H:%M:%S')} {fraction:.0%} {text}".rstrip() + "\n")
 
 
 @contextmanager
 def _logged(store: Store, hash: str) -> Iterator[TextIO]:
     """The stage's log, open for writing; the traceback of an error is written into it."""
-    with store.log(hash).open("a", encoding="utf-8", buffering=1) as log:
+    path = store.log(hash)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as log:
         try:
             yield log
         except BaseException:

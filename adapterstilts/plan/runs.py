@@ -131,7 +131,8 @@ def load_stage(store: Store, hash: str, kinds: Mapping[str, str] | None = None) 
         if plain["kind"] not in specs:
             raise StageFailed(f"no stage of kind `{plain['kind']}`", why=f"known are {', '.join(specs)}")
         return Stage.from_plain(plain, specs)
-    raise StoreError(f"no stage {hash[:12]}", where=str(store.runs), why="no run planned it", fix="adapterstilts plan")
+    fix = "adapterstilts plan RECIPE --save"
+    raise StoreError(f"no stage {hash[:12]}", where=str(store.runs), why="no run planned it", fix=fix)
 
 
 @cache

@@ -247,10 +247,8 @@ class Store:
         shutil.rmtree(self.root / "work" / hash, ignore_errors=True)
 
     def log(self, hash: str) -> Path:
-        """The log file of a stage; its folder exists."""
-        path = self.root / "logs" / f"{hash}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        """The log file of a stage, there or not."""
+        return self.root / "logs" / f"{hash}.log"
 
     # -- names, runs, fingerprints ------------------------------------------------------------------------------------
 

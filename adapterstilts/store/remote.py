@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from adapterstilts.errors import MissingDependency, StoreError
+from adapterstilts.errors import AdapterstiltsError, MissingDependency, StoreError
 from adapterstilts.inside import why_outside
 from adapterstilts.store.artifacts import MANIFEST, Store
 
@@ -32,17 +34,34 @@ class Remote:
         try:
             self.files, self.root = fsspec.core.url_to_fs(url)
         except ImportError as error:
-            raise MissingDependency(f"the store `{url}` needs a package", why=str(error)) from error
+            fix = "pip install the package it names"
+            raise MissingDependency(f"the store `{url}` needs a package", why=str(error), fix=fix) from error
         except ValueError as error:
-            raise StoreError(
-                f"no store at `{url}`", why=str(error), fix="s3://BUCKET/FOLDER, hf://..., file:///FOLDER"
-            ) from error
+            fix = "s3://BUCKET/FOLDER, gs://..., hf://..., file:///FOLDER"
+            raise StoreError(f"no store at `{url}`", why=str(error), fix=fix) from error
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """hash -> kind of every artifact there, as of the first look."""
-        found = (_PLACE.search(name) for name in self.files.glob(f"{self.root}/artifacts/*/??/*/{MANIFEST}"))
-        return {match[2]: match[1] for match in found if match}
+        """hash -> kind of every artifact there, as of the first look.
+
+        Raises:
+            StoreError: it cannot be reached.
+        """
+        with self._reached():
+            names = self.files.glob(f"{self.root}/artifacts/*/??/*/{MANIFEST}")
+        return {match[2]: match[1] for name in names if (match := _PLACE.search(name))}
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Every protocol has errors of its own for a network, a permission or a file that is not there."""
+        try:
+            yield
+        except AdapterstiltsError:
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            fix = "check the address, the network and its access; nothing here was changed"
+            raise StoreError("the store elsewhere gives an error", where=self.url, why=why, fix=fix) from error
 
     def has(self, hash: str) -> bool:
         """Whether the artifact is there, whole."""
@@ -60,7 +79,7 @@ class Remote:
             raise StoreError(f"no artifact {hash[:12]}", where=self.url)
         kind = self.kinds[hash]
         place = self._place(kind, hash)
-        with store.adopt(hash, kind) as folder:
+        with self._reached(), store.adopt(hash, kind) as folder:
             text = self.files.cat_file(f"{place}/{MANIFEST}")
             for name in _names(text, f"{place}/{MANIFEST}"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,17 +87,23 @@ class Remote:
             (folder / MANIFEST).write_bytes(text)
 
     def push(self, store: Store, hash: str) -> bool:
-        """Copy an artifact there; False when it was there already."""
+        """Copy an artifact there; False when it was there already.
+
+        Raises:
+            StoreError: it cannot be reached or written.
+        """
         if self.has(hash):
             return False
         folder, manifest = store.path(hash), store.manifest(hash)
         place = self._place(manifest["kind"], hash)
-        for name in (*manifest["files"], MANIFEST):
-            target = f"{place}/{name}"
-            self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self.files.put_file(str(folder / name), target)
+        with self._reached():
+            fresh = not self.files.exists(f"{place}/{MANIFEST}")  # another machine may have pushed it meanwhile
+            for name in (*manifest["files"], MANIFEST) if fresh else ():
+                target = f"{place}/{name}"
+                self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
+                self.files.put_file(str(folder / name), target)
         self.kinds[hash] = manifest["kind"]
-        return True
+        return fresh
 
     def _place(self, kind: str, hash: str) -> str:
         return f"{self.root}/artifacts/{kind}/{hash[:2]}/{hash}"

@@ -45,7 +45,7 @@ MISTAKES: list[tuple[list[str], int, list[str]]] = [
     (["explain", "stack(lorra, dora)"], 2, ["neither a module of the store nor a method", "did you mean `lora`?"]),
     (["explain", "stak(lora)"], 2, ["unknown operator `stak`", "did you mean `stack`?"]),
     (["store", "show", "absent"], 5, ["no module `absent`"]),
-    (["stage", "run", "0123456789"], 5, ["no stage 0123456789"]),
+    (["stage", "run", "0123456789"], 5, ["no stage `0123456789`"]),
     (["lab", "sample", "lab-nlx"], 2, ["lab-nli"]),
     (["--format", "xml", "ls", "tasks"], 2, ["--format", "json"]),
     (["--tasks", "absent-folder", "ls", "tasks"], 2, ["absent-folder"]),

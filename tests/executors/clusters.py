@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -113,6 +114,12 @@ class RayNode:
         with socket.socket() as one:
             host, _, port = self.address.rpartition(":")
             return one.connect_ex((host, int(port))) == 0
+
+    def runs(self, processes: Path) -> bool:
+        """Whether one of the processes whose numbers the file has is a living worker of this node."""
+        listed = {int(line) for line in processes.read_text().split()} if processes.exists() else set()
+        own = {process.pid for process in psutil.Process(self.process.pid).children(recursive=True)}
+        return bool(listed & own)
 
     def kill(self) -> None:
         """As if the machine lost its power."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from adapterstilts.api.care import run_hash
 from adapterstilts.api.following import Tail, cancel, find, runs, stage_states
 from adapterstilts.errors import StoreError
 from adapterstilts.executors.events import RunResult
@@ -46,6 +48,8 @@ def test_a_running_stage_is_seen_and_stopped(store: Store, tmp_path: Path, jobs:
     thread.join(20)
     (result,) = results
     assert outcomes(result) == {"a": "failed", "b": "skipped", "c": "done"} and not result.interrupted
+    first = store.log(stage.hash).read_text().splitlines()[0]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d 50% half", first)
     error = result.having("failed")[0].error
     assert error is not None and error.what == "it was cancelled" and "checkpoints" in str(error.why)
     (state,) = stage_states(store, find(store, "a").stages)
@@ -73,6 +77,7 @@ def test_logs_come_line_by_line_and_once(store: Store) -> None:
     tail = Tail(store, [{"hash": stage.hash, "label": "a", "kind": "step"}])
     assert list(tail.lines()) == [] and not tail.alive()
     log = store.log(stage.hash)
+    log.parent.mkdir(parents=True)
     log.write_text("one\ntw")
     assert list(tail.lines()) == [("a", "one")]
     with log.open("a") as file:
@@ -95,6 +100,15 @@ def test_a_sign_says_what_remains_and_survives_a_jumping_clock(store: Store) -> 
     queue_sign(store, hash, "slurm 7")  # the worker was faster
     sign = read_sign(store, hash)
     assert sign is not None and sign.state == "running"
+
+
+@pytest.mark.parametrize("name", ["*", "", "?" * 64, "../../x", "abc", "0" * 64, "f" * 12])
+def test_only_a_hash_names_a_planned_stage_and_a_refusal_writes_nothing(store: Store, name: str) -> None:
+    run(plan_of(make("a")), store, kinds=KINDS)
+    before = sorted(store.root.rglob("*"))
+    with pytest.raises(StoreError, match="no stage"):
+        run_hash(store, name)
+    assert sorted(store.root.rglob("*")) == before
 
 
 def test_a_name_of_nothing_is_one_error(store: Store) -> None:
