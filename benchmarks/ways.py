@@ -7,6 +7,7 @@ longest, in bf16 (autocast, or the whole model), and with batches of similar len
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import tempfile
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from adapterstilts.encoder.base import load_base
+from adapterstilts.encoder.base import Weights, load_base
 from adapterstilts.encoder.batch import collate
 from adapterstilts.encoder.heads import build_head
 from adapterstilts.modules.attach import Adapted, LeafWeights
@@ -58,6 +59,10 @@ class Way(Protocol):
         """What trains, by names that all ways share."""
         ...
 
+    def restart(self) -> None:
+        """What trains is as it was at the start."""
+        ...
+
     def hidden(self) -> Tensor | None:
         """(T, d) of the first update's rows at the start, row after row in their own order."""
         ...
@@ -72,13 +77,17 @@ def shared_name(name: str) -> str:
     return bare[bare.index("encoder.layer") :] if "encoder.layer" in bare else bare
 
 
-def reset(parameters: dict[str, nn.Parameter]) -> None:
-    """Every parameter to its start: N(0, 0.02) from its name, so that all ways start alike."""
+def reset(parameters: dict[str, nn.Parameter], stored: Weights | None = None) -> None:
+    """Every parameter to its start, the same in all ways: its stored weights, else N(0, 0.02) from its name."""
     with torch.no_grad():
         for name, parameter in parameters.items():
+            parameter.grad = None
+            bare = name.removeprefix("roberta.")
+            if stored is not None and bare in stored.files:
+                parameter.copy_(stored[bare])
+                continue
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.02, generator=generator))
-            parameter.grad = None
 
 
 @contextmanager
@@ -150,8 +159,11 @@ class Ours:
             )
         return [row["loss"] for row in made.metrics]
 
-    def turn(self, updates: int) -> float:
+    def restart(self) -> None:
         reset(self.parameters())
+
+    def turn(self, updates: int) -> float:
+        self.restart()
         start = self.clock()
         self.losses(updates)
         return (self.clock() - start) / updates / tokens(self.rows) * 1000
@@ -195,13 +207,25 @@ class Peer:
     Args:
         width: what every row is padded to; None: the longest of its batch.
         batches: the rows of each update, one after the other; all with the same number of rows.
+        stored: the checkpoint that a model starts from again when the whole of it trains.
     """
 
-    def __init__(self, model: Any, batches: Sequence[Rows], width: int | None, autocast: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        model: Any,
+        batches: Sequence[Rows],
+        width: int | None,
+        autocast: bool,
+        clock: Clock,
+        stored: Path | None = None,
+    ) -> None:
         self.model, self.batches, self.width, self.autocast, self.clock = model, batches, width, autocast, clock
+        self.stored = None if stored is None else Weights(stored)
         padded = sum(len(rows) * (width or max(map(len, rows))) for rows in batches)
         self.fill = sum(map(tokens, batches)) / padded
-        self.frozen = any(not p.requires_grad for p in model.parameters())
+
+    def restart(self) -> None:
+        reset(self.parameters(), self.stored)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return {shared_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -220,6 +244,7 @@ class Peer:
         from transformers import Trainer, TrainerCallback, TrainingArguments
 
         clock = self.clock
+        gc.collect()  # the last Trainer and its optimizer lie in a cycle: 4.4 GB when a whole encoder trains
 
         class Timed(TrainerCallback):  # type: ignore[misc]
             began = ended = 0.0
@@ -278,8 +303,7 @@ class Peer:
 
     def turn(self, updates: int) -> float:
         updates = max(updates, len(self.batches))
-        if self.frozen:  # the whole encoder trains on from where it is: a second copy of it would not fit
-            reset(self.parameters())
+        self.restart()
         real = sum(tokens(self.batches[update % len(self.batches)]) for update in range(updates))
         return self._trained(updates)[0] / real * 1000
 
