@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from adapterstilts.encoder.batch import Batch
+from adapterstilts.encoder.dropout import drawn
 from adapterstilts.errors import StageFailed
 
 HALF = (torch.bfloat16, torch.float16)
@@ -126,10 +127,11 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, batch: Batch, **options: A
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
     """One rectangular call, (rows, heads, length, d_head) each."""
-    plain = not options.get("dropout_p") and not options.keys() - {"dropout_p", "scale"}
-    if plain and query.dtype in HALF and query.device.type == "cpu" and torch.is_grad_enabled():
+    dropout = options.get("dropout_p") or 0.0
+    known = not options.keys() - {"dropout_p", "scale"} and query.device.type == "cpu" and torch.is_grad_enabled()
+    if known and (dropout or query.dtype in HALF):
         scale = options.get("scale") or query.shape[-1] ** -0.5
-        found: Tensor = _WeightsAgain.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        found: Tensor = _WeightsAgain.apply(query, key, value, scale, dropout)  # type: ignore[no-untyped-call]
         return found
     # The bare function: inside `PackedAttention` it would be intercepted again.
     with torch._C.DisableTorchFunction():
@@ -137,28 +139,39 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor
 
 
 class _WeightsAgain(torch.autograd.Function):
-    """Attention whose backward pass makes the weights again by matrix products.
+    """Attention on a CPU whose backward pass makes the weights again by matrix products.
 
-    torch's CPU kernel keeps no weights either, but in bf16 its backward pass takes 3 to 6 times as long as this on
-    rows of 24 to 80 tokens, twice as long on 200, and as long from 384 on (torch 2.13, AMX): on short texts, a quarter
-    of a whole step.
+    torch's kernel keeps no weights either, but in bf16 its backward pass takes 3 to 6 times as long as this on rows of
+    24 to 80 tokens, twice as long on 200, and as long from 384 on (torch 2.13, AMX): on short texts, a quarter of a
+    whole step. With dropout torch has no kernel: it keeps the weights, what they are multiplied with, their product,
+    and of bf16 all in fp32; this keeps one byte for each weight.
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(query, key, value)
-        ctx.scale = scale
-        with torch._C.DisableTorchFunction():
-            return functional.scaled_dot_product_attention(query, key, value, scale=scale)
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
+        ctx.scale, ctx.raised = scale, 1 / (1 - dropout)
+        if not dropout:
+            ctx.save_for_backward(query, key, value)
+            with torch._C.DisableTorchFunction():
+                return functional.scaled_dot_product_attention(query, key, value, scale=scale)
+        weights = torch.softmax(query * scale @ key.mT, -1)
+        kept = drawn(weights, dropout)
+        ctx.save_for_backward(query, key, value, kept)
+        found: Tensor = (weights * kept @ value).mul_(ctx.raised)
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value, gradient = (tensor.contiguous() for tensor in (*ctx.saved_tensors, gradient))
-        query = query * ctx.scale
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        query, key, value, *dropped = ctx.saved_tensors
+        query, key, value, gradient = (tensor.contiguous() for tensor in (query, key, value, gradient))
+        query, gradient = query * ctx.scale, gradient * ctx.raised
         weights = torch.softmax(query @ key.mT, -1)
-        scores = torch._softmax_backward_data(gradient @ value.mT, weights, -1, weights.dtype)
-        return (scores @ key) * ctx.scale, scores.mT @ query, weights.mT @ gradient, None
+        left, to_weights = weights, gradient @ value.mT
+        for kept in dropped:
+            left, to_weights = weights * kept, to_weights * kept
+        scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)
+        return (scores @ key) * ctx.scale, scores.mT @ query, left.mT @ gradient, None, None
 
 
 WAYS: Mapping[str, Way] = {"grouped": grouped, "padded": padded, "varlen": varlen}

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from adapterstilts.encoder.dropout import lean
 from adapterstilts.encoder.precision import DTYPES, PACKED, give_back, require
 from adapterstilts.encoder.reference import check_config, locate
 from adapterstilts.encoder.vocabulary import WordEmbeddings, kept_ids
@@ -99,6 +100,7 @@ def load_base(
         raise DataError(
             "the base's weights cannot be read", where=str(directory), why=str(error).splitlines()[0]
         ) from error
+    lean(model)
     model.requires_grad_(False)
     model.eval()
     return Base(ref, directory, model, pad_id=int(config.pad_token_id), precision=precision, compact=kept is not None)

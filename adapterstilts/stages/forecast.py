@@ -81,7 +81,7 @@ class Work:
     reads_first: bool = False  # the head reads <s> alone
     stored: int = 0  # bytes of files that are mapped while it runs (embeddings of a search)
     all_rows: bool = False  # every embedding row is needed (masked_lm)
-    base_dropout: bool = False  # the frozen base drops out, too: its attention keeps its weights
+    base_dropout: bool = False  # the frozen base drops out, too, and keeps which elements stay
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ def _kept(work: Work, tokens: int) -> float:
         total -= (CORE - 1) * _element(work) if bottleneck else 0
         total -= (CORE - 2) * _element(work) if work.reads_first and work.engine.first_only else 0
     if work.base_dropout:
-        # Weights, dropped weights and mask of each head of 64, over a row as long as a token's own; two masks a layer.
-        total += layers * (12 / 64 * work.lengths.around + 2)
+        # A byte for each weight of each head of 64, over a row as long as a token's own, and two masks a layer.
+        total += layers * (work.lengths.around / 64 + 2)
     # DoRA holds the norm of every adapted weight, and on the way copies of the weight itself.
     constant = 2 * 12 * shape.width**2 * 4 * layers if any(part.name == "dora" for part in parts) else 0
     return total * shape.width * tokens + constant
