@@ -5,7 +5,9 @@
 
 Same rows, same trained module, a classification head on <s>. The peer runs batches of 8 in the order of the data,
 padded to the maximum and to the longest, and at its best: sorted by length, in fp32 and in bf16 (autocast, or the
-whole model). On a CPU larger batches are no faster and, sorted, hold more padding. ``hidden`` is the relative error of the last layer's states of <s>, against fp32 padded to the longest.
+whole model). On a CPU larger batches are no faster and, sorted,
+hold more padding. ``hidden`` is the relative error of the last layer's states of <s>, against fp32 padded to the
+longest.
 """
 
 from __future__ import annotations
