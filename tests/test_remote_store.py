@@ -8,6 +8,8 @@ from socket import socket
 
 import pytest
 
+from adapterstilts.api.outside import place
+from adapterstilts.cli.running import TRACKERS
 from adapterstilts.errors import MissingDependency, StoreError
 from adapterstilts.store import Store
 from adapterstilts.store.remote import Remote, pull_hits
@@ -141,3 +143,14 @@ def test_a_store_that_cannot_be_reached_is_one_error_and_nothing_is_written(
         said = machine("run", machine.recipe, "--no-report", "--remote", url, code=5).stderr
     assert said.count("error:") == 1 and "secret1" not in said and "nothing here was changed" in said
     assert not (machine.store / "artifacts").exists()
+
+
+def test_every_tracker_gets_the_recipe_as_project_and_the_stage_as_run() -> None:
+    label = "train a lab/s0 seed 0"
+    for name in TRACKERS:
+        made = place(name, "small", label, "there")
+        if name == "tensorboard":  # its runs are folders
+            assert made == {"run_name": "small/train_a_lab/s0_seed_0", "logging_dir": "there"}
+        else:  # wandb refuses a project with a slash
+            project = made.get("experiment_name") or made["run_name"]
+            assert project == "small" and label in made.values()

@@ -5,9 +5,13 @@ A network that fails costs the run nothing: it goes on, and what did not get out
 
 from __future__ import annotations
 
+import atexit
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from adapterstilts.errors import AdapterstiltsError, MissingDependency, StageFailed
@@ -79,38 +83,56 @@ def pushing(store: Store, remote: Remote) -> Tell:
 def tracking(plan: Plan, store: Store, trackers: Iterable[str]) -> Tell:
     """A listener that logs the curve of each training stage, when it is done, through accelerate's trackers.
 
-    One run of the tracker for each stage, named by its label. The curve is read from metrics.jsonl, which every module
-    has; so nothing of a tracker runs inside a stage, and a resumed stage is logged whole and once.
+    The recipe is the tracker's project and each stage a run in it. The curve is read from metrics.jsonl, which every
+    module has; so nothing of a tracker runs inside a stage, and a resumed stage is logged whole and once.
 
     Raises:
         MissingDependency: a tracker's package is absent.
     """
-    chosen = [_tracker(name) for name in trackers]
+    kinds = {name: _kind(name) for name in trackers}
+    folder = store.root / "tracking"
 
     def tell(event: Event) -> None:
         if event.kind != "done" or not isinstance(event.stage.spec, TrainSpec):
             return
-        folder = store.path(event.stage.hash)
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        curve = store.path(event.stage.hash) / "metrics.jsonl"
+        rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
         about = {"hash": event.stage.hash, "seed": event.stage.spec.seed}
-        for make in chosen:
+        for name, kind in kinds.items():
             try:
-                _log(make(f"{plan.recipe}/{event.stage.label}".replace(" ", "_"), store), about, rows)
-            except Exception as error:  # each tracker has errors of its own for a server that does not answer
+                with redirect_stdout(sys.stderr):  # they greet; stdout is data
+                    folder.mkdir(parents=True, exist_ok=True)
+                    _log(kind(**place(name, plan.recipe, event.stage.label, str(folder))), about, rows)
+                _last_words_to_stderr()
+            except Exception as error:  # each has errors of its own for a server that does not answer
                 why = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise StageFailed("a tracker fails", where=event.stage.label, why=why) from error
+                raise StageFailed(f"the tracker `{name}` fails", where=event.stage.label, why=why) from error
 
     return tell
 
 
-def _log(tracker: Any, about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    tracker.store_init_configuration(about)
-    for row in rows:
-        tracker.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
-    tracker.finish()
+@cache
+def _last_words_to_stderr() -> None:
+    """What trackers print when the process ends is no data, either. Later than theirs, so called before them."""
+
+    def turn() -> None:
+        sys.stdout.flush()
+        sys.stdout = sys.stderr
+
+    atexit.register(turn)
 
 
-def _tracker(name: str) -> Callable[[str, Store], Any]:
+def place(tracker: str, recipe: str, label: str, folder: str) -> dict[str, Any]:
+    """What a tracker of accelerate is made with, so that ``recipe`` is its project and ``label`` a run in it."""
+    return {
+        "tensorboard": {"run_name": f"{recipe}/{label}".replace(" ", "_"), "logging_dir": folder},
+        "wandb": {"run_name": recipe, "name": label, "dir": folder},
+        "trackio": {"run_name": recipe, "name": label},
+        "mlflow": {"experiment_name": recipe, "run_name": label},
+    }[tracker]
+
+
+def _kind(name: str) -> Callable[..., Any]:
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
     from accelerate.utils import imports
@@ -118,12 +140,13 @@ def _tracker(name: str) -> Callable[[str, Store], Any]:
     if not getattr(imports, f"is_{name}_available")():
         raise MissingDependency(f"the tracker `{name}` is not installed", fix=f"pip install {name}")
     PartialState()  # the trackers ask which process they are in
-    kind = LOGGER_TYPE_TO_CLASS[name]
+    kind: Callable[..., Any] = LOGGER_TYPE_TO_CLASS[name]
+    return kind
 
-    def make(run: str, store: Store) -> Any:
-        place = {"logging_dir": str(store.root / "tracking")} if kind.requires_logging_directory else {}
-        tracker = kind(run, **place)
-        tracker.start()
-        return tracker
 
-    return make
+def _log(tracker: Any, about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    tracker.start()
+    tracker.store_init_configuration(about)
+    for row in rows:
+        tracker.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+    tracker.finish()

@@ -18,6 +18,7 @@ from adapterstilts.inside import why_outside
 from adapterstilts.store.artifacts import MANIFEST, Store
 
 _PLACE = re.compile(r"artifacts/([a-z]+)/[0-9a-f]{2}/([0-9a-f]{64})/manifest\.json$")
+OBJECTS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "oss"}  # have no folders: making one can make a bucket
 
 
 class Remote:
@@ -39,6 +40,8 @@ class Remote:
         except ValueError as error:
             fix = "s3://BUCKET/FOLDER, gs://..., hf://..., file:///FOLDER"
             raise StoreError(f"no store at `{url}`", why=str(error), fix=fix) from error
+        protocol = self.files.protocol
+        self.folders = not OBJECTS & ({protocol} if isinstance(protocol, str) else set(protocol))
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -100,7 +103,8 @@ class Remote:
             fresh = not self.files.exists(f"{place}/{MANIFEST}")  # another machine may have pushed it meanwhile
             for name in (*manifest["files"], MANIFEST) if fresh else ():
                 target = f"{place}/{name}"
-                self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
+                if self.folders:
+                    self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
                 self.files.put_file(str(folder / name), target)
         self.kinds[hash] = manifest["kind"]
         return fresh
