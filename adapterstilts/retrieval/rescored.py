@@ -8,12 +8,18 @@ With u', v' the rounded vectors, |u v - u' v'| <= |u - u'| |v| + |u'| |v - v'| (
 Sums add at most n * unit roundoff of the summed lengths (Higham 2002, 3.1), the stored score 2^-8 of itself. A pair
 whose score plus this bound stays below the k-th best fp32 score of its row cannot be among the k best. All others are
 scored in fp32. Every rescored pair tests the bound as well; if it ever failed, the search is done again in fp32.
+
+On a CPU threads take parts of a tile, of rows for one direction and of columns for the other. The parts are the same
+whatever the number of threads, and so is every bit of the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -25,6 +31,7 @@ from adapterstilts.retrieval.neighbours import Indices, Neighbours, Similarities
 from adapterstilts.retrieval.one_pass import both_directions
 
 TILE = (1024, 4096)  # on the CPU: 8 MiB of scores
+PARTS = 4  # of a tile on the CPU, each for one thread
 _GPU_TILE = (32_768, 65_536)  # 4 GiB of scores, so that a tile takes longer than to ask for it
 _GPU_PAIRS = 65_536
 _GROUP = 8  # scores of a row looked at through their maximum first
@@ -57,24 +64,73 @@ def both_rescored(x: Vectors, y: Vectors, k: int, *, device: str = "cpu", blocks
 def _search(x: Vectors, y: Vectors, k_x: int, k_y: int, device: torch.device, sizes: Blocks) -> tuple[_Best, _Best]:
     on_cpu = device.type == "cpu"
     rows, columns = (min(TILE[0], sizes.held), min(TILE[1], sizes.held)) if on_cpu else _GPU_TILE
-    summing = _SUM if on_cpu else _TENSOR_CORE_SUM
     means = _mean(x, device), _mean(y, device)
     shared = float(means[0].double() @ means[1].double())
     forward, backward = _Best(len(x), k_x, device), _Best(len(y), k_y, device)
+    # The same memory for every strip: what is given back and taken anew lies in pieces that add up.
+    rows, columns = min(rows, len(x)), min(columns, len(y))
+    source_strip, target_strip = _Strip.of(rows, x.shape[1], device), _Strip.of(columns, y.shape[1], device)
+    scores = target_strip.rounded.new_empty(len(source_strip.rounded) * len(target_strip.rounded))
     kept: dict[int, _Side] = {}  # on a GPU the strips of x stay there
-    for start in range(0, len(y), columns):
-        target = _side(y, start, start + columns, means[1], means[0], False)
-        for i in range(0, len(x), rows):
-            source = kept.get(i) or _side(x, i, i + rows, means[0], means[1], True)
-            if not on_cpu:
-                kept[i] = source
-            tile = source.rounded @ target.rounded.T
-            across, down = tile.view(len(tile), _GROUP, -1), tile.view(_GROUP, -1, tile.shape[1])
-            _update(forward, source, target, across, across.amax(1), shared, summing)
-            _update(backward, target, source, down.permute(2, 0, 1), down.amax(0).T, shared, summing)
-            del source, tile, across, down
-        del target  # before the next one is made
+    with _one_thread_each(torch.get_num_threads() if on_cpu else 1) as pool:
+        tiles = _Tiles(pool, forward, backward, scores, shared, _SUM if on_cpu else _TENSOR_CORE_SUM)
+        for start in range(0, len(y), columns):
+            target = _side(pool, target_strip, y, start, means[1], means[0], False)
+            for i in range(0, len(x), rows):
+                source = kept.get(i) or _side(pool, source_strip, x, i, means[0], means[1], True)
+                if not on_cpu and i not in kept:
+                    kept[i], source_strip = source, _Strip.of(rows, x.shape[1], device)
+                tiles.bring_in(source, target)
     return forward, backward
+
+
+@contextmanager
+def _one_thread_each(count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads, in each of which a product takes that thread alone."""
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The scores of a strip of x with a strip of y, and the neighbours that they are brought into."""
+
+    pool: ThreadPoolExecutor
+    forward: _Best
+    backward: _Best
+    scores: Tensor  # memory of a whole tile
+    shared: float
+    summing: float
+
+    def bring_in(self, source: _Side, target: _Side) -> None:
+        """Both directions. Raises _BoundFailed."""
+        height, width = len(source.rounded), len(target.rounded)
+        scores = self.scores[: height * width].view(height, width)
+
+        def columns(part: slice) -> None:  # the product, too: by rows it would rearrange the whole target each time
+            torch.mm(source.rounded, target.rounded[part].T, out=scores[:, part])
+            down = scores.view(_GROUP, -1, width)[:, :, part]
+            highest = down.amax(0).T
+            _update(self.backward, target.part(part), source, down.permute(2, 0, 1), highest, self.shared, self.summing)
+
+        def rows(part: slice) -> None:
+            across = scores[part].view(-1, _GROUP, width // _GROUP)
+            _update(self.forward, source.part(part), target, across, across.amax(1), self.shared, self.summing)
+
+        _each(self.pool, columns, target.parts())
+        _each(self.pool, rows, source.parts())
+
+
+def _each(pool: ThreadPoolExecutor, work: Callable[[slice], None], parts: Iterable[slice]) -> None:
+    deque(pool.map(work, parts), maxlen=0)
+
+
+def _slices(count: int, step: int) -> list[slice]:
+    return [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
 
 
 def _mean(vectors: Vectors, device: torch.device) -> Tensor:
@@ -116,6 +172,16 @@ class _Side:
     added: Tensor  # [r] magnitude of what a row adds
     missed: Tensor  # [r] what its two bf16 numbers leave out
 
+    def parts(self) -> list[slice]:
+        """Rows that are worked on at a time, multiples of the group; all at once on a GPU."""
+        count = len(self.rounded)
+        return _slices(count, count if self.exact.is_cuda else -(-count // (_GROUP * PARTS)) * _GROUP)
+
+    def part(self, rows: slice) -> _Side:
+        """These rows alone."""
+        own = {item.name: getattr(self, item.name)[rows] for item in fields(self) if item.name != "start"}
+        return _Side(self.start + rows.start, **own)
+
     def errors(self, other: _Side, summing: float) -> Tensor:
         """[r] upper bounds of |score - fp32 score| for each row against all of the other side, storing apart."""
         product = 1.001 * (self.error * other.whole.max() + self.length * other.error.max())
@@ -124,23 +190,37 @@ class _Side:
         return product + self.missed + other.missed.max() + terms * summing * sizes
 
 
-def _side(vectors: Vectors, start: int, stop: int, own: Tensor, other: Tensor, first: bool) -> _Side:
-    stop = min(stop, len(vectors))
-    count, width = stop - start, len(own)
-    exact = torch.empty(count, width, device=own.device)
-    rounded = torch.zeros(-(-count // _GROUP) * _GROUP, width + 4, dtype=torch.bfloat16, device=own.device)
+@dataclass(frozen=True)
+class _Strip:
+    """Memory of so many rows of one side."""
+
+    exact: Tensor
+    rounded: Tensor
+    bounds: Tensor
+
+    @classmethod
+    def of(cls, rows: int, width: int, device: torch.device) -> _Strip:
+        padded = -(-rows // _GROUP) * _GROUP
+        rounded = torch.empty(padded, width + 4, dtype=torch.bfloat16, device=device)
+        return cls(torch.empty(rows, width, device=device), rounded, torch.empty(5, rows, device=device))
+
+
+def _side(
+    pool: ThreadPoolExecutor, strip: _Strip, vectors: Vectors, start: int, own: Tensor, other: Tensor, first: bool
+) -> _Side:
+    count, width = min(len(strip.exact), len(vectors) - start), len(own)
+    exact, rounded, bounds = strip.exact[:count], strip.rounded[: -(-count // _GROUP) * _GROUP], strip.bounds[:, :count]
     adds, ones = (slice(width, width + 2), slice(width + 2, None))
     if not first:
         adds, ones = ones, adds
     rounded[:, ones] = 1
+    rounded[count:, :width] = 0
     rounded[count:, adds] = _NEVER / 2
-    bounds = torch.empty(5, count, device=own.device)
-    step = max(1, _PREPARED // width)
-    for begin in range(0, count, step):
-        part = slice(begin, min(begin + step, count))
+
+    def prepare(part: slice) -> None:
         raw = torch.from_numpy(np.array(vectors[start + part.start : start + part.stop])).to(own.device)
         forget(vectors)
-        exact[part] = _normalised(raw.float(), start + begin)
+        exact[part] = _normalised(raw.float(), start + part.start)
         centred = exact[part] - own
         multiplied = rounded[part, :width]
         multiplied.copy_(centred)
@@ -155,6 +235,8 @@ def _side(vectors: Vectors, start: int, stop: int, own: Tensor, other: Tensor, f
         bounds[2, part] = torch.linalg.vector_norm(back.sub_(centred), dim=1) + 2.0**-22
         bounds[3, part] = added.abs().float()
         bounds[4, part] = (added - high.double() - low.double()).abs().float()
+
+    _each(pool, prepare, _slices(count, max(1, _PREPARED // width)))
     return _Side(start, exact, rounded, *bounds)
 
 

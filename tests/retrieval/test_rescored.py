@@ -104,8 +104,9 @@ def test_the_stated_bound_holds_for_every_pair() -> None:
     x, y = sentences(200, 320, 64, shared=3.0)
     device = torch.device("cpu")
     means = room._mean(x, device), room._mean(y, device)
-    source = room._side(x, 0, 200, means[0], means[1], True)
-    target = room._side(y, 0, 320, means[1], means[0], False)
+    with room._one_thread_each(1) as pool:
+        source = room._side(pool, room._Strip.of(200, 64, device), x, 0, means[0], means[1], True)
+        target = room._side(pool, room._Strip.of(320, 64, device), y, 0, means[1], means[0], False)
     scores = (source.rounded @ target.rounded.T).double()
     exact = torch.from_numpy(unit(x).astype(np.float64) @ unit(y).astype(np.float64).T)
     off = (scores + means[0].double() @ means[1].double() - exact).abs()
@@ -135,3 +136,20 @@ def test_memory_mapped_half_precision_is_read_only(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", side.astype(np.float16))
     stored = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy"]
     agree(both_rescored(*stored, 3), *(np.array(side, np.float32) for side in stored), 3)
+
+
+@pytest.mark.parametrize("shared", [2.0, 8.0])
+def test_the_number_of_threads_changes_no_bit(shared: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "TILE", (128, 256))
+    x, y = sentences(700, 900, 48, shared=shared)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(both_rescored(x, y, 4))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for name in ("similarities", "indices", "back_similarities", "back_indices"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(found[0], name))
