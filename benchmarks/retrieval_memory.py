@@ -99,7 +99,7 @@ def one_way(way: str, folder: Path) -> None:
     """One way in this process; prints its peak."""
     import faiss
 
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     from adapterstilts.retrieval.budget import resident
 
     mode: Any = "r" if way == "ours" else None
