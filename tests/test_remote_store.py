@@ -107,6 +107,22 @@ def test_a_second_machine_makes_nothing_again(tmp_path: Path, monkeypatch: pytes
     assert not (second.store / "tracking").exists()
 
 
+def test_a_part_of_a_plan_takes_what_it_needs_from_elsewhere_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    def stages(name: str, *options: str) -> dict[str, int]:
+        machine = program(tmp_path / name)
+        monkeypatch.chdir(machine.folder)
+        found: dict[str, int] = machine.json("run", machine.recipe, "--no-report", "--remote", url, *options)["stages"]
+        return found
+
+    made = stages("one", "--until", "nli")["done"]
+    again = stages("two", "--until", "nli")
+    assert again["hit"] == made and "done" not in again
+    alone = stages("three", "--only", "train nli-target by stack*")  # needs the module, which only the other store has
+    assert alone["done"] == 1 and 0 < alone["hit"] <= made
+
+
 def test_what_an_earlier_run_could_not_push_is_pushed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:

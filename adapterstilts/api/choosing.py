@@ -53,6 +53,21 @@ class Part(Plan):
                     missing.update(hash for hash in stage.parents.values() if hash not in there)
         return [stage for stage in self.stages if stage.hash in missing]
 
+    def check(self, store: Store) -> None:
+        """Refuse what cannot run.
+
+        Raises:
+            RecipeError: a stage that is wanted alone needs one that is not there.
+        """
+        needed = self.needed(store)
+        coming = {stage.hash for stage in needed}
+        for stage in needed:
+            for hash in stage.parents.values():
+                if hash not in coming and not store.has(hash):
+                    label = self.by_hash[hash].label if hash in self.by_hash else hash[:12]
+                    what = f"`{stage.label}` needs `{label}`"
+                    raise RecipeError(what, why="it is not done", fix="--until instead of --only")
+
     def make_way(self, store: Store) -> None:
         """Remove the artifacts that are to be made again."""
         for hash in self.forced:
@@ -60,10 +75,10 @@ class Part(Plan):
 
 
 def choose(planned: Planned, choice: Choice) -> Planned:
-    """The plan with the stages of the choice wanted; nothing is removed yet (`Part.make_way`).
+    """The plan with the stages of the choice wanted; nothing is checked (`Part.check`) or removed (`make_way`) yet.
 
     Raises:
-        RecipeError: a name that no stage has, or ``only`` with a parent that is not there.
+        RecipeError: a name that no stage has.
     """
     plan, store = planned.plan, planned.store
     forced = _after(plan, matching(plan, choice.force))
@@ -71,7 +86,6 @@ def choose(planned: Planned, choice: Choice) -> Planned:
     wanted = set(plan.by_hash) if some else {stage.hash for stage in plan.needed(store)} | forced
     if choice.only:
         wanted = matching(plan, choice.only)
-        _parents_there(plan, wanted, store)
     if choice.start:
         wanted &= _after(plan, matching(plan, choice.start))
     if choice.until:
@@ -162,13 +176,3 @@ def _before(plan: Plan, hashes: set[str]) -> set[str]:
         if stage.hash in found:
             found.update(hash for hash in stage.parents.values() if hash in plan.by_hash)
     return found
-
-
-def _parents_there(plan: Plan, wanted: set[str], store: Store) -> None:
-    for stage in plan.stages:
-        for hash in stage.parents.values() if stage.hash in wanted and not store.has(stage.hash) else ():
-            if hash not in wanted and not store.has(hash):
-                label = plan.by_hash[hash].label if hash in plan.by_hash else hash[:12]
-                raise RecipeError(
-                    f"`{stage.label}` needs `{label}`", why="it is not done", fix="--until instead of --only"
-                )

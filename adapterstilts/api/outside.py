@@ -64,9 +64,11 @@ def pulled(plan: Plan, store: Store, url: str) -> Remote:
 
     remote = Remote(url)
     parents = {stage.hash: list(stage.parents.values()) for stage in plan.stages}
-    used = {parent for each in parents.values() for parent in each}
-    wanted = [hash for hash in parents if hash not in used] + [cell.stage for cell in plan.cells]
-    pull_hits(store, remote, wanted, parents)
+    more = True
+    while more:  # what is here now may be all that its parents were needed for, or not
+        missing = [stage.hash for stage in plan.needed(store)]
+        used = {parent for hash in missing for parent in parents[hash]}
+        more = bool(pull_hits(store, remote, [hash for hash in missing if hash not in used], parents))
     return remote
 
 

@@ -152,8 +152,9 @@ def run(
     if trackers:
         tells.append(tracking(plan, planned.store, trackers))
     outside = Outside(tells)
-    if isinstance(plan, Part):
-        plan.make_way(planned.store)  # after the pull, which would bring it back
+    if isinstance(plan, Part):  # after the pull, which brings what others need, and what is to be made again
+        plan.check(planned.store)
+        plan.make_way(planned.store)
 
     def tell(event: Event) -> None:
         if on_event:

@@ -181,7 +181,7 @@ def run(
 
     Done stages are hits; an interrupted run goes on where it stopped.
     """
-    from adapterstilts.api.choosing import Choice, choose
+    from adapterstilts.api.choosing import Choice, Part, choose
     from adapterstilts.api.running import Runner, workers
 
     output = Output(session)
@@ -190,6 +190,8 @@ def run(
     planned = planned_to_fit(session, output, recipe, sets, **fit, jobs=workers(jobs))
     choice = Choice(only, start, until, force)
     planned = choose(planned, choice) if choice else planned
+    if isinstance(planned.plan, Part) and remote is None:
+        planned.plan.check(planned.store)
     if dry_run:
         show_plan(output, planned)
         return 0

@@ -43,7 +43,10 @@ def test_only_from_until_and_force(planned: Planned) -> None:
     plan, store = planned.plan, planned.store
 
     def runs(**names: tuple[str, ...]) -> set[str]:
-        return {stage.label for stage in choose(planned, Choice(**names)).plan.needed(store)}
+        part = choose(planned, Choice(**names)).plan
+        assert isinstance(part, Part)
+        part.check(store)
+        return {stage.label for stage in part.needed(store)}
 
     until = runs(until=("siqa",))
     assert until == {"prepare lab-siqa/en train", "prepare lab-siqa/en dev", "train siqa lab/s0 seed 0"}
