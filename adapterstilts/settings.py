@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from adapterstilts.amounts import count_bytes
+from adapterstilts.errors import RecipeError
 
 
 def _number(value: Any) -> Any:
@@ -19,21 +21,11 @@ def _number(value: Any) -> Any:
     return value
 
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-
-def count_bytes(value: Any) -> Any:
-    """``4GB``, ``900 MiB``, ``1.5G`` in bytes; what is no text stays.
-
-    Raises:
-        ValueError: none of these.
-    """
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", value.upper())
-    if found is None or found[2] not in UNITS:
-        raise ValueError(f"`{value}` is no amount of memory; write 4GB, 900MB or 2GiB")
-    return int(float(found[1]) * UNITS[found[2]])
+def _bytes(value: Any) -> Any:
+    try:
+        return count_bytes(value) if isinstance(value, str) else value
+    except RecipeError as error:
+        raise ValueError(f"{error.what}; {error.fix}") from None
 
 
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -56,7 +48,7 @@ class EngineSettings(Settings):
     first_only: bool = Field(True, description="in the last layer, only <s> where the head reads nothing else")
     embeddings: Literal["device", "cpu"] = Field("device", description="where the word embeddings lie")
     attention: Literal["auto", "grouped", "padded", "varlen"] = Field("auto", description="of unpadded rows")
-    cache: Annotated[int, BeforeValidator(count_bytes)] = Field(
+    cache: Annotated[int, BeforeValidator(_bytes)] = Field(
         4 * 10**9, ge=0, description="disk for hidden states below all that trains, while a stage runs; 0: none"
     )
     allocator: Literal["default", "lean"] = Field("default", description="lean: less memory lost to fragmentation")

@@ -34,15 +34,16 @@ FLOORS = {
     "settings": 0,
     "inside": 0,
     "offline": 0,
-    "errors": -1,
-    "redact": -2,
+    "amounts": -1,
+    "errors": -2,
+    "redact": -3,
 }
 # A plan is made of stage specs, and a stage is run from its plan entry: the two halves of one floor.
 NEIGHBOURS = {("plan", "stages"), ("stages", "plan")}
 HEAVY = {"torch", "transformers", "peft", "adapters", "faiss", "datasets", "matplotlib", "accelerate", "scipy"}
 # scipy is study's own; it has no torch.
 TORCH_FREE = [
-    "cli", "api", "recipe", "plan", "results", "store", "located", "settings", "errors", "executors",
+    "cli", "api", "recipe", "plan", "results", "store", "located", "settings", "amounts", "errors", "executors",
     "stages.specs", "stages.run",
     "tasks.spec", "tasks.registry", "tasks.suites", "modules.methods", "modules.sizes",
     "stages.forecast", "stages.work", "stages.memory",

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from adapterstilts.amounts import count_bytes
 from adapterstilts.api import environment
 from adapterstilts.api.places import DEFAULT_BASE, PathLike, module_base, open_store
 from adapterstilts.data.hashes import FileHashes
@@ -274,9 +275,7 @@ class Encoding:
     @cached_property
     def limit(self) -> int | None:
         """Bytes."""
-        from adapterstilts.retrieval.budget import parse_size
-
-        return None if self.max_memory is None else parse_size(self.max_memory)
+        return None if self.max_memory is None else count_bytes(self.max_memory)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -6,29 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adapterstilts.amounts import count_bytes
 from adapterstilts.api.planning import Planned, plan_recipe
-from adapterstilts.errors import RecipeError
+from adapterstilts.errors import BudgetError
 from adapterstilts.executors.devices import gpus
 from adapterstilts.modules.methods import families_of
 from adapterstilts.recipe.schema import Recipe, layered
-from adapterstilts.settings import EngineSettings, count_bytes
+from adapterstilts.settings import EngineSettings
 from adapterstilts.stages.forecast import Forecast, Work, forecast
 from adapterstilts.stages.specs import TrainSpec
 from adapterstilts.stages.work import Works
 
 FEWEST = 256  # tokens of a micro-batch below which matrix products lose their speed
-
-
-def parse_size(text: str) -> int:
-    """``4GB``, ``900 MiB``, ``1.5G`` in bytes.
-
-    Raises:
-        RecipeError: none of these.
-    """
-    try:
-        return int(count_bytes(str(text)))
-    except ValueError:
-        raise RecipeError(f"`{text}` is no amount of memory", fix="write 4GB, 900MB or 2GiB") from None
 
 
 def works(planned: Planned) -> dict[str, Work]:
@@ -63,13 +52,13 @@ def within(planned: Planned, max_memory: str | None = None, *, lower_precision: 
     """The plan made to fit what the caller, or else its recipe, allows; workers share the host's memory evenly.
 
     Raises:
-        RecipeError: it cannot fit.
+        BudgetError: it cannot fit. RecipeError: no amount of memory.
     """
     text = max_memory or planned.recipe.max_memory
     if text is None:
         return Fitted(planned, {}, 0)
     gpu = bool(gpus())
-    limit = parse_size(text) // (1 if gpu else max(1, jobs))
+    limit = count_bytes(text) // (1 if gpu else max(1, jobs))
     return fit_memory(planned, limit, lower_precision=lower_precision or planned.recipe.lower_precision, gpu=gpu)
 
 
@@ -80,7 +69,7 @@ def fit_memory(planned: Planned, limit: int, *, lower_precision: bool = False, g
     so it is tried only when allowed.
 
     Raises:
-        RecipeError: nothing fits; names the stage, and the smallest limit that would do.
+        BudgetError: nothing fits; names the stage, and the smallest limit that would do.
     """
     # Seeds and arms repeat the same work many times over.
     every = {hash: work for work, hash in {repr(work): (work, hash) for hash, work in works(planned).items()}.values()}
@@ -98,7 +87,7 @@ def fit_memory(planned: Planned, limit: int, *, lower_precision: bool = False, g
     peak, label, picked = smallest
     why = f"with {told(picked) or 'the settings as they are'} it still takes {gigabytes(peak)}"
     fix = f"--max-memory {gigabytes(peak * 1.01, 2)}" + ("" if lower_precision else ", or allow --lower-precision")
-    raise RecipeError(f"`{label}` does not fit in {gigabytes(limit)}", why=why, fix=fix)
+    raise BudgetError(f"`{label}` does not fit in {gigabytes(limit)}", why=why, fix=fix)
 
 
 def candidates(planned: Planned, lower_precision: bool) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import mmap
-import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterstilts.errors import BudgetError, RecipeError
+from adapterstilts.errors import BudgetError
 
-UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 SLACK = 64 * 2**20  # libraries' own buffers: BLAS, FAISS, thread stacks
 TILES = 32 * 2**20  # the one-pass search's scores of a tile, its maxima and candidates
 SMALLEST = 256  # rows of a block below which a search would only read
@@ -32,18 +30,6 @@ class Blocks:
     queries: int = 16_384
     corpus: int = 131_072
     held: int = 8_192
-
-
-def parse_size(text: str | int) -> int:
-    """``4GB``, ``512M`` or a number of bytes; K, M, G and T are powers of 1024.
-
-    Raises:
-        RecipeError: neither.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", str(text).lower())
-    if not found or float(found[1]) <= 0:
-        raise RecipeError(f"`{text}` is no size", fix="write 4GB or 512MB")
-    return int(float(found[1]) * UNITS[found[2]])
 
 
 def resident() -> int:
@@ -86,7 +72,7 @@ def blocks_for(
             f"{n} x {m} sentences do not fit into {size(limit)}",
             why=f"the process holds {size(used)}, the results take {size(results)}, the smallest blocks "
             f"{size(SLACK + TILES + 3 * SMALLEST * row)}",
-            fix=f"--max-memory {-(-least // 2**20)}MB, or fewer sentences at a time",
+            fix=f"--max-memory {-(-least // 2**20)}MiB, or fewer sentences at a time",
         )
     whole = Blocks()
     rows = free // row
@@ -111,7 +97,7 @@ def tokens_for(limit: int, width: int, inner: int, most: int = 4096, least: int 
         raise BudgetError(
             f"encoding does not fit into {size(limit)}",
             why=f"the process with its model holds {size(resident())}, {least} tokens take {size(least * per_token)}",
-            fix=f"--max-memory {-(-(resident() + SLACK + least * per_token) // 2**20)}MB",
+            fix=f"--max-memory {-(-(resident() + SLACK + least * per_token) // 2**20)}MiB",
         )
     return int(min(most, free // per_token))
 
@@ -132,5 +118,5 @@ def refuse_model(limit: int, directory: Path | None) -> None:
         raise BudgetError(
             f"the base does not fit into {size(limit)}",
             why=f"its weights take {size(weights)}, the process without it {size(resident())}",
-            fix=f"--max-memory {-(-least // 2**20)}MB or more",
+            fix=f"--max-memory {-(-least // 2**20)}MiB or more",
         )

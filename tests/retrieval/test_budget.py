@@ -13,24 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapterstilts.errors import BudgetError, RecipeError
-from adapterstilts.retrieval.budget import Blocks, blocks_for, parse_size, refuse_model, tokens_for
+from adapterstilts.amounts import count_bytes
+from adapterstilts.errors import BudgetError
+from adapterstilts.retrieval.budget import Blocks, blocks_for, refuse_model, tokens_for
 from adapterstilts.retrieval.search import search
 
 GIB = 2**30
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("4GB", 4 * GIB), ("512M", 2**29), ("1.5 GiB", 3 * 2**29), ("1000", 1000), (1000, 1000)]
-)
-def test_sizes(text: str | int, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GB", "4 parsec", "-1GB", "0"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(RecipeError, match="no size"):
-        parse_size(text)
 
 
 def test_half_a_million_by_half_a_million_fits_into_8_gib() -> None:
@@ -48,7 +36,7 @@ def test_the_impossible_is_refused_with_the_size_that_would_do() -> None:
         blocks_for(100 * 2**20, 10**6, 10**6, 1024, 4, held=0)
     assert caught.value.exit_code == 4
     assert caught.value.fix is not None
-    enough = parse_size(caught.value.fix.split()[1].rstrip(","))
+    enough = count_bytes(caught.value.fix.split()[1].rstrip(","))
     assert blocks_for(enough, 10**6, 10**6, 1024, 4, held=0).corpus >= 256
 
 

@@ -210,7 +210,7 @@ def test_wrong_uses_are_one_clear_error(command: Command, folder: Path) -> None:
     assert "without sentences" in command("mine", "empty.txt", "target.txt", code=3).stderr
     assert "--max-memory" in command("mine", "source.txt", "target.txt", "--max-memory", "90MB", code=4).stderr
     assert "no layer 9" in command("mine", "source.txt", "target.txt", "--layer", "9", code=2).stderr
-    assert "no size" in command("mine", "source.txt", "target.txt", "--max-memory", "much", code=2).stderr
+    assert "no amount of memory" in command("mine", "source.txt", "target.txt", "--max-memory", "much", code=2).stderr
     assert "--gold" in command("mine", "source.txt", "target.txt", "--precision", "9", code=2).stderr
     assert "FAISS cannot make" in command("mine", "source.txt", "target.txt", "--index", "what", code=3).stderr
     (folder / "bad.tsv").write_text("a\tb\tc\td\n")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapterstilts.api.memory import fit_memory, forecasts, parse_size
+from adapterstilts.api.memory import fit_memory, forecasts
 from adapterstilts.api.planning import plan_recipe
-from adapterstilts.errors import RecipeError
+from adapterstilts.errors import BudgetError, RecipeError
 from adapterstilts.modules.methods import resolve
 from adapterstilts.modules.sizes import base_shape
 from adapterstilts.settings import EngineSettings, MethodSettings
@@ -74,16 +74,6 @@ def test_kept_bytes_are_those_counted(sites: list[str], precision: str, counted:
     assert core + added(method, precision) == pytest.approx(counted, abs=0.1)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("text", "count"), [("4GB", 4 * 10**9), ("900 MiB", 900 * 2**20), ("1.5g", 15 * 10**8)])
-def test_sizes_are_read(text: str, count: int) -> None:
-    assert parse_size(text) == count
-
-
-def test_what_is_no_size_is_refused() -> None:
-    with pytest.raises(RecipeError, match="no amount of memory"):
-        parse_size("much")
-
-
 def test_fitting_changes_no_hash_unless_precision_may_fall(tmp_path: Path) -> None:
     planned = plan_recipe(RECIPE, store=tmp_path)
     every = forecasts(planned, gpu=False)
@@ -94,7 +84,7 @@ def test_fitting_changes_no_hash_unless_precision_may_fall(tmp_path: Path) -> No
     fitted = fit_memory(planned, peak - 1, gpu=False)
     assert fitted.picked and fitted.peak < peak
     assert fitted.planned.plan.id == planned.plan.id
-    with pytest.raises(RecipeError, match="does not fit") as caught:
+    with pytest.raises(BudgetError, match="does not fit") as caught:
         fit_memory(planned, 10**6, gpu=False)
     assert "--max-memory" in str(caught.value)
 
