@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -107,3 +108,18 @@ class Setup:
                 known = ", ".join(allowed) or "none"
                 raise RecipeError(f"no option `{name}`", where="--with", why=f"there are: {known}", fix="leave it out")
         return {**allowed, **self.options}
+
+
+def number(name: str, text: str) -> float:
+    """The value of an option that is a number, 0 or more.
+
+    Raises:
+        RecipeError: it is something else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise RecipeError("this option is a number, 0 or more", where=f"--with {name}={text}", fix=f"--with {name}=60")
+    return value

@@ -16,7 +16,7 @@ from typing import Any
 
 from adapterstilts.errors import MissingDependency, StageFailed
 from adapterstilts.executors.cluster import Listener, perform, python_path
-from adapterstilts.executors.crew import Crew, Ended, Job, Setup, Tell
+from adapterstilts.executors.crew import Crew, Ended, Job, Setup, Tell, number
 
 OPTIONS = {"address": "", "retries": "3"}
 PATIENCE = 10.0  # seconds that interrupted tasks have to leave their checkpoints
@@ -26,7 +26,8 @@ def crew(setup: Setup) -> Crew:
     """Ray at ``address=`` (``auto``: the cluster that runs on this machine), else one of its own.
 
     Raises:
-        MissingDependency: no Ray. StageFailed: no cluster at the address.
+        MissingDependency: no Ray. RecipeError: an option that it does not have, or no number. StageFailed: no cluster
+            at the address.
     """
     try:
         import ray
@@ -34,6 +35,7 @@ def crew(setup: Setup) -> Crew:
         fix = "pip install 'adapterstilts[ray]'"
         raise MissingDependency("the Ray executor needs the package `ray`", fix=fix) from None
     options = setup.option(OPTIONS)
+    retries = int(number("retries", options["retries"]))
     address = options["address"] or os.environ.get("RAY_ADDRESS") or "local"
     fix = "ray start --head, or leave `address` out; RAY_AUTH_MODE=token for a cluster that asks for a token"
     host, _, port = address.rpartition(":")
@@ -48,7 +50,7 @@ def crew(setup: Setup) -> Crew:
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StageFailed(f"no Ray cluster at {address}", why=str(error).partition("\n")[0], fix=fix) from None
-    return Tasks(setup, ray, int(options["retries"]))
+    return Tasks(setup, ray, retries)
 
 
 class Tasks:

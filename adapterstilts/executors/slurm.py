@@ -20,7 +20,7 @@ from typing import Any
 
 from adapterstilts.errors import MissingDependency, RecipeError, StageFailed
 from adapterstilts.executors.cluster import Listener, perform, python_path
-from adapterstilts.executors.crew import Crew, Ended, Job, Setup, Tell
+from adapterstilts.executors.crew import Crew, Ended, Job, Setup, Tell, number
 from adapterstilts.executors.signs import as_error, drop_sign, queue_sign, read_sign
 
 # time, warning: minutes that a job may take, seconds before its end at which it is told; everything else is an option
@@ -78,7 +78,7 @@ class Jobs:
         self.setup, self.submitit = setup, submitit
         options = {**OPTIONS, **setup.options}
         self.cluster = options["cluster"]
-        self.numbers = {name: _number(name, options[name]) for name in ("time", "warning", "requeues", "poll")}
+        self.numbers = {name: number(name, options[name]) for name in ("time", "warning", "requeues", "poll")}
         self.sbatch = {name: text for name, text in options.items() if name not in OPTIONS}
         # With a limit, or without a scheduler that waits for parents, only what can start is handed over.
         self.ahead = setup.jobs is None and self.cluster == "slurm"
@@ -207,10 +207,3 @@ class Jobs:
         self._cancel(left)
         for hash in left:
             drop_sign(self.setup.store, hash)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise RecipeError("this option is a number", where=f"--with {name}={text}", fix=f"--with {name}=60") from None

@@ -119,9 +119,12 @@ def _wait_for_cores(address: str, cores: int) -> None:
 
 
 @QUIET
-def test_what_is_wrong_is_one_error(store: Store) -> None:
-    with pytest.raises(RecipeError, match="no option `partition`"):
-        drive.run(plan_of(make("a")), Setup(store, None, kinds=KINDS, options={"partition": "x"}), "ray")
+@pytest.mark.parametrize(
+    ("name", "value", "told"), [("partition", "x", "no option `partition`"), ("retries", "x", "this option is a number")]
+)
+def test_what_is_wrong_is_one_error(store: Store, name: str, value: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        drive.run(plan_of(make("a")), Setup(store, None, kinds=KINDS, options={name: value}), "ray")
 
 
 @QUIET

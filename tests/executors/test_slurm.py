@@ -120,8 +120,9 @@ def test_submitit_alone_behaves_as_every_executor(store: Store, monkeypatch: pyt
 
 
 def test_what_is_wrong_is_said_before_anything_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RecipeError, match="this option is a number"):
-        run(plan_of(make("a")), store, cluster="local", time="soon")
+    for time in ("soon", "nan", "-5", "inf"):
+        with pytest.raises(RecipeError, match="this option is a number"):
+            run(plan_of(make("a")), store, cluster="local", time=time)
     monkeypatch.setenv("PATH", str(store.root))
     with pytest.raises(MissingDependency, match="no Slurm on this machine") as caught:
         run(plan_of(make("a")), store)
