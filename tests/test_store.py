@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from adapterstilts.errors import StoreError
-from adapterstilts.store import Store
+from adapterstilts.store import Store, beside
 from tests.conftest import unit
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -87,6 +87,19 @@ def test_a_killed_writer_leaves_no_artifact_and_its_rest_is_collected(store: Sto
     assert not store.has(A) and len(temporaries(store)) == 1
     assert store.gc().leftovers == 1
     assert not temporaries(store)
+
+
+def test_what_another_machine_writes_is_left_alone_for_a_day(store: Store) -> None:
+    write(store, B)
+    folder = store.path(B).parent / f".tmp-{A[:16]}-1-0123abcd-node-7.cluster"
+    (folder / "inner").mkdir(parents=True)
+    assert store.gc(keep=[B]).leftovers == 0 and folder.exists()
+    os.utime(folder, (0, 0))
+    assert store.gc(keep=[B]).leftovers == 1 and not folder.exists()
+
+
+def test_names_beside_a_file_differ_where_processes_have_the_same_number(tmp_path: Path) -> None:
+    assert len({beside(tmp_path / "x") for _ in range(100)}) == 100
 
 
 LOCKED = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from adapterstilts.data.sources import Resolved
 from adapterstilts.errors import AdapterstiltsError
 from adapterstilts.plan.graph import Plan
 from adapterstilts.stages.specs import PrepareSpec
-from adapterstilts.store import Store
+from adapterstilts.store import Store, write_text
 
 if TYPE_CHECKING:
     from adapterstilts.api.planning import Planned
@@ -110,11 +109,7 @@ def _remembered(store: Store) -> dict[str, Mapping[str, Any]]:
 
 
 def _remember(store: Store, known: Mapping[str, Mapping[str, Any]]) -> None:
-    path = store.fingerprints.with_name("leaks.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)
+    write_text(store.fingerprints.with_name("leaks.json"), json.dumps(known, ensure_ascii=False))
 
 
 def digest(value: Any) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-from adapterstilts.store.files import sha256
+from adapterstilts.store.files import sha256, write_text
 
 
 class FileHashes:
@@ -37,8 +36,5 @@ class FileHashes:
         """Write the cache, atomically; nothing happens when nothing is new."""
         if self.cache is None or not self._changed:
             return
-        self.cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.cache.with_name(f"{self.cache.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(self._known), encoding="utf-8")
-        temporary.replace(self.cache)
+        write_text(self.cache, json.dumps(self._known))
         self._changed = False

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from adapterstilts import errors
 from adapterstilts.errors import AdapterstiltsError, StageFailed
-from adapterstilts.store import Store, write_text
+from adapterstilts.store import Store, beside, write_text
 
 EVERY = 0.5  # seconds between two signs of one stage
 _NAME = re.compile(r"[0-9a-f]{64}\.json")
@@ -70,7 +70,7 @@ def queue_sign(store: Store, hash: str, job: str) -> None:
     """A cluster has the stage; a worker that was faster and wrote already keeps its sign."""
     place = _file(store, hash)
     place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = place.with_name(f".{place.name}.{os.getpid()}")
+    fresh = beside(place)
     fresh.write_text(json.dumps(asdict(Sign("queued", job=job, began=time.time(), at=time.time()))), encoding="utf-8")
     try:
         os.link(fresh, place)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from adapterstilts.errors import MissingDependency, RecipeError, StageFailed
+from adapterstilts.errors import MissingDependency, StageFailed
 from adapterstilts.executors.cluster import Listener, perform, python_path
 from adapterstilts.executors.crew import Crew, Ended, Job, Setup, Tell, number
 from adapterstilts.executors.signs import as_error, drop_sign, queue_sign, read_sign

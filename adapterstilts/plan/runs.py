@@ -20,7 +20,7 @@ from typing import Any
 from adapterstilts.errors import StageFailed, StoreError
 from adapterstilts.plan.graph import SPECS, Cell, Plan, Stage, State
 from adapterstilts.stages.specs import Spec
-from adapterstilts.store import Store, write_text
+from adapterstilts.store import Store, beside, write_text
 
 LOOK_BACK = 10  # earlier runs that are searched for stale labels
 
@@ -69,8 +69,7 @@ class Links:
         if place.is_symlink() and os.readlink(place) == target:
             return
         # Made beside and renamed: another run of the same recipe may do the same.
-        fresh = place.with_name(f".{place.name}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)
+        fresh = beside(place)
         fresh.symlink_to(target)
         os.replace(fresh, place)
 

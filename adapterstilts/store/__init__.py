@@ -8,7 +8,7 @@ A hash names what a stage was told and what it was given, so an artifact is neve
 """
 
 from adapterstilts.store.artifacts import Damage, Removed, Store
-from adapterstilts.store.files import sha256, write_text
+from adapterstilts.store.files import beside, sha256, write_text
 from adapterstilts.store.names import Names
 
-__all__ = ["Damage", "Names", "Removed", "Store", "sha256", "write_text"]
+__all__ = ["Damage", "Names", "Removed", "Store", "beside", "sha256", "write_text"]

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from adapterstilts.store.files import (
     seal,
     size_of,
     sync_directory,
+    temporary_name,
     to_json,
     write_synced,
 )
@@ -183,7 +183,7 @@ class Store:
     def _published(self, hash: str, kind: str) -> Iterator[Path]:
         """A temporary directory that becomes the artifact, durably, unless the block raises."""
         place = self._place(hash, kind)
-        temporary = place.parent / f".tmp-{hash[:16]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        temporary = place.parent / temporary_name(hash)
         try:
             with full_disk(self.root):
                 temporary.mkdir(parents=True)

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Any
 
 from adapterstilts.errors import StoreError
 
+ABANDONED = 86400.0  # seconds after which what another machine left is taken for dead
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -21,12 +24,17 @@ def write_text(path: Path, text: str) -> None:
     """Write a small file so that readers see the old or the new text, never a part."""
     with full_disk(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        temporary = beside(path)
         try:
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """A new name beside ``path``. Machines that share a file system, and containers above all, have the same pids."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
 
 
 def sha256(path: Path) -> str:
@@ -101,12 +109,21 @@ def size_of(path: Path) -> int:
     return sum(p.stat().st_size for p in files_in(path)) if path.is_dir() else path.stat().st_size
 
 
+def temporary_name(hash: str) -> str:
+    """Of a directory that becomes an artifact: it says whose it is, as `owner_lives` asks."""
+    return f".tmp-{hash[:16]}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{socket.gethostname()}"
+
+
 def owner_lives(leftover: Path) -> bool:
+    """Whether the process that fills a temporary directory may still run; another machine's is given a day."""
     if not leftover.name.startswith(".tmp-"):
         return False
     try:
-        os.kill(int(leftover.name.split("-")[2]), 0)
-    except (ProcessLookupError, ValueError, IndexError):
+        pid, _, host = leftover.name.split("-", 4)[2:]
+        if host != socket.gethostname():
+            return time.time() - leftover.stat().st_mtime < ABANDONED
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, FileNotFoundError, ValueError):
         return False
     except PermissionError:
         return True

@@ -120,7 +120,8 @@ def _wait_for_cores(address: str, cores: int) -> None:
 
 @QUIET
 @pytest.mark.parametrize(
-    ("name", "value", "told"), [("partition", "x", "no option `partition`"), ("retries", "x", "this option is a number")]
+    ("name", "value", "told"),
+    [("partition", "x", "no option `partition`"), ("retries", "x", "this option is a number")],
 )
 def test_what_is_wrong_is_one_error(store: Store, name: str, value: str, told: str) -> None:
     with pytest.raises(RecipeError, match=told):
