@@ -35,21 +35,28 @@ def outputs(
     adapted.train_mode(False)
     head.eval()
     count = min(limit or len(arrays), len(arrays))
-    lengths = lengths_of(arrays.rows, arrays.examples)
-    for begin in range(0, count, CHUNK):
-        indices = np.arange(begin, min(begin + CHUNK, count))
+    done = 0
+    for parts in chunks(arrays, adapted.engine.tokens, limit):
         chunk: dict[int, list[NDArray[np.float32]]] = {}
-        for part in by_length(lengths[indices], adapted.engine.tokens):
-            batch = collate(
-                arrays.ids, arrays.rows, arrays.examples, arrays.fields, indices[part], pad_id=adapted.base.pad_id
-            )
+        for part in parts:
+            batch = collate(arrays.ids, arrays.rows, arrays.examples, arrays.fields, part, pad_id=adapted.base.pad_id)
             if masking is not None:
-                batch = masking.apply(batch, np.random.default_rng([0, int(indices[part].min())]))
+                batch = masking.apply(batch, np.random.default_rng([0, int(part.min())]))
             batch = batch.to(adapted.model.device)
             with torch.no_grad():
                 rows = [row.float().cpu().numpy() for row in head.outputs(adapted.logits(head, batch), batch)]
-            for place, example in enumerate(indices[part]):
+            for place, example in enumerate(part):
                 chunk[int(example)] = rows[int(batch.examples[place]) : int(batch.examples[place + 1])]
             if progress is not None:
-                progress((begin + len(chunk)) / count)
-        yield from (chunk[int(example)] for example in indices)
+                progress((done + len(chunk)) / count)
+        done += len(chunk)
+        yield from (chunk[example] for example in sorted(chunk))
+
+
+def chunks(arrays: Any, tokens: int, limit: int | None = None) -> Iterator[list[NDArray[np.int64]]]:
+    """The examples of each batch of each chunk: chunks in order, in them batches of at most ``tokens`` by length."""
+    lengths = lengths_of(arrays.rows, arrays.examples)
+    count = min(limit or len(arrays), len(arrays))
+    for begin in range(0, count, CHUNK):
+        indices = np.arange(begin, min(begin + CHUNK, count))
+        yield [indices[part] for part in by_length(lengths[indices], tokens)]

@@ -56,6 +56,8 @@ def run(
                 run.drive(crew, needs)
     except KeyboardInterrupt:
         run.interrupt()
+    finally:
+        setup.store.drop_shared()
     run.result.seconds = time.perf_counter() - started
     return run.result
 

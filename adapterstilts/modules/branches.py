@@ -76,15 +76,43 @@ def _packs(method: MethodSettings) -> bool:
     return all(get_method(part.name).packs for _, part in parts_of(method))
 
 
+def beneath(adapted: Adapted) -> tuple[int, list[str]]:
+    """How many layers lie below the last of the active modules to begin, and what the embeddings and each of them do.
+
+    Modules that begin above the same layers may share these. A weight or a fusion in them ends them; what runs padded
+    has none.
+    """
+    methods = {name: weights.method for name, weights in adapted.modules.items()}
+    if adapted.tree is None or not adapted.packed:
+        return 0, []
+    levels = range(adapted.base.layers + 1)
+    last = max(next(level for level in levels if _sits(methods[name], level)) for name in leaves(adapted.tree))
+    does: list[str] = []
+    for level in range(last):
+        here = _here(adapted.tree, methods, level)
+        if here and not _plain(adapted.tree):
+            break
+        does.append(" ".join(here))
+    return max(len(does) - 1, 0), does
+
+
 def _does(tree: Tree | None, methods: Mapping[str, MethodSettings], level: int) -> str:
     """What a composition does between one layer's output and the next one's; equal texts compute the same."""
     if tree is None or tree == BASE:
         return ""
-    here = [name for name in leaves(tree) if _sits(methods[name], level)]
+    here = _here(tree, methods, level)
     if not here:
         return ""
-    plain = all(isinstance(node, Stack) or (isinstance(node, Leaf) and node.weight == 1.0) for node in nodes(tree))
-    return " ".join(here) if plain else format_tree(tree)
+    return " ".join(here) if _plain(tree) else format_tree(tree)
+
+
+def _here(tree: Tree, methods: Mapping[str, MethodSettings], level: int) -> list[str]:
+    return [name for name in leaves(tree) if _sits(methods[name], level)]
+
+
+def _plain(tree: Tree) -> bool:
+    """Whether modules act one after the other, each with its own weight."""
+    return all(isinstance(node, Stack) or (isinstance(node, Leaf) and node.weight == 1.0) for node in nodes(tree))
 
 
 def _sits(method: MethodSettings, level: int) -> bool:

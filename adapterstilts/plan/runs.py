@@ -34,9 +34,12 @@ def record(plan: Plan, store: Store) -> Path:
     folder = store.runs / plan.recipe / plan.id
     (folder / "stages").mkdir(parents=True, exist_ok=True)
     for stage in plan.stages:
-        path = folder / "stages" / f"{stage.hash}.json"
-        if not path.exists():
-            write_text(path, json.dumps(stage.to_plain(), ensure_ascii=False))
+        path, text = folder / "stages" / f"{stage.hash}.json", json.dumps(stage.to_plain(), ensure_ascii=False)
+        # One hash may be told several ways to run (`engine`): the way of the last run counts.
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            os.utime(path)
+        else:
+            write_text(path, text)
     write_text(folder / "recipe.json", plan.text or "{}")
     plain = {
         "schema": 1,
@@ -123,7 +126,8 @@ def load_stage(store: Store, hash: str, kinds: Mapping[str, str] | None = None) 
     Raises:
         StoreError: no run of this store planned it. StageFailed: no such kind.
     """
-    found = next(store.runs.glob(f"*/*/stages/{hash}.json"), None)
+    planned = store.runs.glob(f"*/*/stages/{hash}.json")
+    found = max(planned, key=lambda path: path.stat().st_mtime_ns, default=None)
     if found is not None or store.has(hash):
         plain = _read(found) if found is not None else store.manifest(hash)
         specs = {**_specs(kinds or {}), **SPECS}

@@ -10,14 +10,17 @@ from typing import Any
 from adapterstilts.data.prepared import read_prepared
 from adapterstilts.errors import StageFailed
 from adapterstilts.evaluation.score import score
+from adapterstilts.evaluation.shared import together, with_shared_states
 from adapterstilts.modules.artifact import read_module
 from adapterstilts.modules.forward import fusions
+from adapterstilts.modules.held import Holding
 from adapterstilts.modules.usage import Usage
 from adapterstilts.stages.loading import engine_facts, open_base
 from adapterstilts.stages.memory import peak_memory
 from adapterstilts.stages.slots import load_slotted
 from adapterstilts.stages.specs import EvaluateSpec
 from adapterstilts.stages.train import make_head
+from adapterstilts.store import SHARED
 
 
 def run(
@@ -53,15 +56,27 @@ def run(
     head.to(adapted.model.device)
     rows: list[dict[str, Any]] = []
     used: list[dict[str, Any]] = []
+    holdings: list[Holding] = []
     for number, (language, split) in enumerate(splits.items()):
         slotted.fill(language)
         usage = Usage(adapted)
+        held = with_shared_states(
+            adapted,
+            split,
+            language,
+            base=spec.base.fingerprint,
+            limit=spec.limit,
+            folder=work,
+            shared=work.with_name(SHARED),
+            report=lambda _, text, number=number: progress(number / len(splits), text),  # type: ignore[misc]
+        )
         answers = (directory / f"predictions.{language}.jsonl").open("w", encoding="utf-8")
-        with answers as file, usage.watching():
+        with held as (data, holding), answers as file, usage.watching():
+            holdings += [holding] if holding else []
             scored = score(
                 adapted,
                 head,
-                split,
+                data,
                 language=language,
                 limit=spec.limit,
                 write=lambda row, file=file: file.write(json.dumps(row, ensure_ascii=False) + "\n"),  # type: ignore[misc]
@@ -75,4 +90,5 @@ def run(
     (directory / "scores.json").write_text(json.dumps(rows, indent=1))
     if used:
         (directory / "usage.json").write_text(json.dumps(used))
-    return {"scores": len(rows), "main": scored.main, "engine": engine_facts(adapted), "peak_memory": peak_memory()}
+    engine_used = engine_facts(adapted) | {"held": together(holdings)}
+    return {"scores": len(rows), "main": scored.main, "engine": engine_used, "peak_memory": peak_memory()}

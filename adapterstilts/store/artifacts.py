@@ -33,6 +33,7 @@ from adapterstilts.store.names import Names
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+SHARED = "shared"  # beside the checkpoints of stages: what stages of a run leave for each other
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -246,6 +247,10 @@ class Store:
         """Remove the checkpoints of a stage that is done."""
         shutil.rmtree(self.root / "work" / hash, ignore_errors=True)
 
+    def drop_shared(self) -> None:
+        """Remove what stages left for each other; one that still uses it has links of its own."""
+        self.drop_work(SHARED)
+
     def log(self, hash: str) -> Path:
         """The log file of a stage, there or not."""
         return self.root / "logs" / f"{hash}.log"
@@ -334,7 +339,7 @@ class Store:
     def _leftovers(self) -> Iterator[Path]:
         yield from (self.root / "artifacts").glob("*/??/.tmp-*")
         for path in (self.root / "work").glob("*"):
-            if self.has(path.name):
+            if path.name == SHARED or self.has(path.name):
                 yield path
 
     def du(self) -> dict[str, tuple[int, int]]:

@@ -69,3 +69,11 @@ def test_memory_is_forecast_for_every_row_of_ours(load: Any) -> None:
         if row["ours"]:
             peak, parts = memory.predicted(size, row, rows)
             assert peak == sum(parts.values()) and all(part >= 0 for part in parts.values())
+
+
+def test_modules_that_share_their_lower_layers_say_the_same(load: Any) -> None:
+    common, shared = load("common"), load("shared")
+    size = common.SIZES["tiny"]
+    for precision in ("fp32", "bf16"):
+        row = shared.measure(size, common.workload("nli", size.vocabulary), 1, common.Clock(), precision)
+        assert row["same_bits"] and row["below"] == 1

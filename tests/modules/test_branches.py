@@ -10,7 +10,7 @@ import torch
 
 from adapterstilts.encoder.base import Base
 from adapterstilts.modules.attach import Adapted
-from adapterstilts.modules.branches import Branch, branched, common_level
+from adapterstilts.modules.branches import Branch, beneath, branched, common_level
 from adapterstilts.modules.expressions import parse
 from tests.modules.conftest import random_batch, trained
 
@@ -88,3 +88,30 @@ def test_nothing_above_the_highest_layer_asked_for_runs(adapted: Adapted) -> Non
     for number, layer in enumerate(adapted.model.encoder.layer):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
     assert {layer for _, layer, _ in branched(adapted, several, random_batch(), 1)} == {0, 1} and set(ran) == {0}
+
+
+# Compositions, and how many layers lie below the last of their modules to begin.
+BENEATH = {
+    "high": 1,
+    "low": 0,
+    "stack(low, high)": 1,
+    "stack(high, other)": 1,
+    "fuse(high, other)": 1,
+    "stack(low, fuse(high, other))": 0,  # the lower layer is the same, but what stands in it is not plain any more
+    "0.5*low": 0,
+    "stack(0.5*low, high)": 0,
+    "inverse": 0,
+    "stack(inverse, high)": 1,
+    "stack(prefix, high)": 0,
+}
+
+
+@pytest.mark.parametrize("text", BENEATH)
+def test_layers_beneath_the_last_module_to_begin(text: str, adapted: Adapted) -> None:
+    adapted.activate(parse(text))
+    layers, does = beneath(adapted)
+    assert layers == BENEATH[text]
+    assert not layers or does == [
+        "inverse" if "inverse" in text else "",
+        " ".join(name for name in ("inverse", "low") if name in text),
+    ]
