@@ -256,8 +256,9 @@ def begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def machine(clock: Clock) -> dict[str, Any]:
-    names = ("torch", "transformers", "adapters", "peft")
+def machine(clock: Clock, *more: str) -> dict[str, Any]:
+    """Where it ran, with which versions of the usual packages and ``more``."""
+    names = ("torch", "transformers", "adapters", "peft", *more)
     found = {name: importlib.metadata.version(name) for name in names}
     cpu = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "").partition(": ")[2]
     return {

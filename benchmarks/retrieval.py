@@ -21,20 +21,18 @@ for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
-import importlib.metadata
 import json
-import platform
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import Clock, interleaved, machine, table
 from retrieval_memory import Floats, K, memory_row, search, search_faiss, vectors
 
-CLOCK = time.process_time if THREADS == 1 else time.perf_counter
+CLOCK = Clock(THREADS, wall=THREADS > 1)
 MINING_ROUNDS = 5  # milliseconds each
 
 
@@ -167,16 +165,19 @@ def mine_ours(found: Any, sides: tuple[Any, Any], gold: set[tuple[str, str]]) ->
 
 def paired(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[dict[str, Any], Any, Any]:
     """Seconds of both, in the order A B B A of each round."""
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     results: dict[str, Any] = {}
-    for name in ("ours", "theirs", "theirs", "ours") * rounds:
-        start = CLOCK()
-        results[name] = (ours if name == "ours" else theirs)()
-        seconds[name].append(CLOCK() - start)
-    row: dict[str, Any] = {}
-    for name, values in seconds.items():
-        row[name] = statistics.median(values)
-        row[f"{name}_range"] = [min(values), max(values)]
+
+    def timed(name: str, work: Callable[[], Any]) -> Callable[[], float]:
+        def run() -> float:
+            start = CLOCK()
+            results[name] = work()
+            return CLOCK() - start
+
+        return run
+
+    turns = interleaved({"ours": timed("ours", ours), "theirs": timed("theirs", theirs)}, rounds)
+    row: dict[str, Any] = {name: turns.median(name) for name in turns.seconds}
+    row |= {f"{name}_range": [min(values), max(values)] for name, values in turns.seconds.items()}
     row["times_faster"] = row["theirs"] / row["ours"]
     return row, results["ours"], results["theirs"]
 
@@ -287,21 +288,24 @@ def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| what | n | ours | obvious | times | target | equal |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        cells = [
-            f"{row[way]:.3f} ({row[f'{way}_range'][0]:.3f}-{row[f'{way}_range'][1]:.3f})" for way in ("ours", "theirs")
-        ]
-        target = "" if row["target"] is None else f"{row['target']:g}: {'met' if row['met'] else 'NOT met'}"
-        times = f"{row['times_faster']:.2f}"
-        lines.append(
-            f"| {row['what']} against {row['against']} | {row['n']} | {cells[0]} | {cells[1]} "
-            f"| {times} | {target} | {row['equal']} |"
-        )
-    return "\n".join(lines)
+def seconds(row: Mapping[str, Any], way: str) -> str:
+    low, high = row[f"{way}_range"]
+    return f"{row[way]:.3f} ({low:.3f}-{high:.3f})"
 
 
+def met(row: Mapping[str, Any]) -> str:
+    return "" if row["target"] is None else f"{row['target']:g}: {'met' if row['met'] else 'NOT met'}"
+
+
+COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "what": lambda row: f"{row['what']} against {row['against']}",
+    "n": lambda row: str(row["n"]),
+    "ours": lambda row: seconds(row, "ours"),
+    "obvious": lambda row: seconds(row, "theirs"),
+    "times": lambda row: f"{row['times_faster']:.2f}",
+    "target": met,
+    "equal": lambda row: str(row["equal"]),
+}
 PARTS: dict[str, Callable[[Size], list[dict[str, Any]]]] = {
     "encoding": encoding_rows,
     "search": search_rows,
@@ -320,11 +324,14 @@ def main() -> None:
     rows = [row for name, part in PARTS.items() if name in (options.only or PARTS) for row in part(size)]
     for row in rows:
         row["met"] = None if row["target"] is None else bool(row["times_faster"] >= row["target"])
-    packages = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "faiss-cpu", "transformers")}
-    machine = {"machine": platform.machine(), "python": platform.python_version(), "threads": THREADS, **packages}
-    result = {"size": options.size, "settings": vars(size), "machine": machine, "rows": rows}
+    result = {
+        "size": options.size,
+        "settings": vars(size),
+        "machine": machine(CLOCK, "numpy", "faiss-cpu"),
+        "rows": rows,
+    }
     result["extrapolation"] = extrapolated(rows) if "search" in (options.only or PARTS) else []
-    print(table(rows))
+    print(table(rows, COLUMNS))
     for row in result["extrapolation"]:
         seconds = ", ".join(f"n = {n}: {value:.0f} s" for n, value in row["seconds"].items())
         check = f"second size measured / predicted {row['measured_over_predicted']:.2f}"

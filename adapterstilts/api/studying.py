@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +54,13 @@ def plan_study(
 ) -> Planned:
     """The plan of a study; ``seeds`` is their number. Raises what `plan_recipe` raises,
     and MissingDependency where distances of real languages are asked for without urielplus."""
+    sets = list(sets)
     changes = [f"bases=[{', '.join(bases)}]"] if bases else []
     changes += [f"seeds={list(range(seeds))}"] if seeds else []
-    command = f"adapterstilts study {name}" + (f" --suite {suite}" if suite != "lab" else "")
-    command += "".join(f" --base {base}" for base in bases) + (f" --seeds {seeds}" if seeds else "")
-    command += "".join(f" --set {text}" for text in sets)
+    asked = [["--suite", suite]] if suite != "lab" else []
+    asked += [["--base", base] for base in bases] + ([["--seeds", str(seeds)]] if seeds else [])
+    asked += [["--set", text] for text in sets]
+    command = shlex.join(["adapterstilts", "study", name, *chain.from_iterable(asked)])
     path = study_recipe(name, suite)
     planned = plan_recipe(path, [*changes, *sets], store=store, task_files=task_files, command=command)
     if planned.recipe.study.get("kinds"):
@@ -71,21 +75,19 @@ def plan_transfer(
     targets: Sequence[str],
     suite: str = "lab",
     *,
-    bases: Sequence[str] = (),
-    seeds: int | None = None,
-    sets: Iterable[str] = (),
-    store: PathLike | Store | None = None,
     task_files: Iterable[PathLike] | TaskRegistry = (),
+    **options: Any,
 ) -> Planned:
     """The transfer matrix of these tasks; settings, sizes and default tasks are those of the suite's recipe.
 
-    Each intermediate module is trained once a base and seed; every target goes on from it.
+    Each intermediate module is trained once a base and seed; every target goes on from it. ``options`` are those of
+    `plan_study`.
 
     Raises:
         RecipeError, DataError: unknown tasks, missing data.
     """
     registry = open_tasks(task_files)
-    planned = plan_study("transfer", suite, bases=bases, seeds=seeds, sets=sets, store=store, task_files=registry)
+    planned = plan_study("transfer", suite, task_files=registry, **options)
     if not intermediate and not targets:
         return planned
     plain = json.loads(planned.recipe.text)
@@ -107,8 +109,11 @@ def plan_transfer(
         plain["retrieve"] = [*asked, *([{"tasks": rest}] if rest else [])]
     for entry in plain.get("retrieve", []):
         entry["modules"] = ["base", *plain["modules"]]
-    command = f"adapterstilts study transfer --intermediate {','.join(intermediate)} --target {','.join(targets)}"
-    return plan_recipe(plain, store=planned.store, task_files=registry, command=command)
+    chosen = {"--intermediate": intermediate, "--target": targets}
+    named = [word for option, names in chosen.items() if names for word in (option, ",".join(names))]
+    return plan_recipe(
+        plain, store=planned.store, task_files=registry, command=f"{planned.command} {shlex.join(named)}"
+    )
 
 
 def study_of(planned: Planned, rank: bool = False) -> Study:
@@ -151,22 +156,20 @@ def study(
     suite: str = "lab",
     out: PathLike | None = None,
     *,
-    bases: Sequence[str] = (),
-    seeds: int | None = None,
-    sets: Iterable[str] = (),
-    store: PathLike | Store | None = None,
-    task_files: Iterable[PathLike] | TaskRegistry = (),
     jobs: Jobs = 1,
     on_event: Callable[[Event], None] | None = None,
+    **options: Any,
 ) -> Study:
     """Run what is missing of a study and answer its question; with ``out`` its page is written there.
+
+    ``options`` are those of `plan_study`: bases, seeds, sets, store, task_files.
 
     Raises:
         AdapterstiltsError: what planning or the first failed stage raises.
     """
     from adapterstilts.report.studies import build
 
-    planned = plan_study(name, suite, bases=bases, seeds=seeds, sets=sets, store=store, task_files=task_files)
+    planned = plan_study(name, suite, **options)
     run(planned, jobs=jobs, on_event=on_event).raise_for_failure()
     made = study_of(planned)
     if out is not None:

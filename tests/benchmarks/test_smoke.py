@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,17 @@ def test_fusion_keeps_less_and_has_the_librarys_gradients(load: Any, count: int)
     found = fusion.measure(common.SIZES["tiny"], count, 1, common.Clock())
     assert found["relative"] < 1e-5 and found["loss"] < 1e-5
     assert found["kept_share"] < 1
+
+
+def test_every_exact_search_finds_what_faiss_finds(tmp_path: Path) -> None:
+    out = tmp_path / "retrieval.json"
+    command = [sys.executable, str(FOLDER / "retrieval.py"), "--only", "search", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    found = json.loads(out.read_text())
+    rows = [row for row in found["rows"] if row["what"].startswith("search, exact")]
+    assert {row["what"].split()[2].rstrip(",") for row in rows} == {"one_pass", "bf16"}
+    assert all(float(row["equal"].split()[1]) > 0.9999 and row["times_faster"] > 0 for row in rows)
+    assert found["machine"]["threads"] == 2 and found["machine"]["time"] == "wall"
 
 
 def test_a_module_above_held_states_is_the_same(load: Any, tmp_path: Path) -> None:
