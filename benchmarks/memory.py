@@ -36,7 +36,8 @@ Row = dict[str, Any]
 LIBRARIES = 450 * 2**20  # of this process: fewer than a stage's, which also scores and writes
 # With the dropout of 0.1 that the base's configuration asks for, in all of them.
 REFERENCE = "adapters, fp32, maximum, dropout"
-TARGETS = {"ours seq_bn, bf16, dropout": 0.27, "ours seq_bn, fp32, dropout": 0.5}
+TARGETS = {REFERENCE: 0.27, "adapters, fp32, longest, dropout": 0.5}  # peer -> what the best of ours should take of it
+BEST = "ours seq_bn, bf16, dropout"
 
 
 def ours(
@@ -199,11 +200,12 @@ def main() -> None:
         if row["ours"]:
             row["forecast_error"] = row["forecast"] / row["peak"] - 1
     lengths = "real" if (SHARED / "data").is_dir() else "log-normal"
+    peaks = {row["name"]: row["peak"] for row in rows}
     targets = [
-        {"name": row["name"], "target": TARGETS[row["name"]], "reached": row["of_reference"]}
-        | {"met": bool(row["of_reference"] <= TARGETS[row["name"]])}
-        for row in rows
-        if row["name"] in TARGETS and row["of_reference"]
+        {"name": BEST, "peer": peer, "target": target, "reached": peaks[BEST] / peaks[peer]}
+        | {"met": bool(peaks[BEST] <= target * peaks[peer])}
+        for peer, target in TARGETS.items()
+        if peer in peaks and BEST in peaks
     ]
     result = {"size": options.size, "lengths": lengths, "machine": machine(Clock()), "rows": rows, "targets": targets}
     columns = {
@@ -220,7 +222,7 @@ def main() -> None:
     lines = [table(rows, columns)]
     for row in targets:
         verdict = "met" if row["met"] else "NOT met"
-        lines.append(f"{row['name']}: {row['reached']:.2f} of {REFERENCE}, target {row['target']}: {verdict}")
+        lines.append(f"{row['name']}: {row['reached']:.2f} of {row['peer']}, target {row['target']}: {verdict}")
     finish("memory", options, result, "\n".join(lines))
 
 

@@ -313,6 +313,19 @@ def test_a_module_of_several_seeds_is_used_seed_by_seed(
     assert len({stage.spec.below for stage in tops}) == 4  # type: ignore[attr-defined]
 
 
+def test_the_last_way_told_to_run_a_stage_counts(plain: dict[str, Any], tasks: TaskRegistry, store: Store) -> None:
+    def told(tokens: int, name: str) -> Stage:
+        plan = planned(plain, tasks, store, engine={"tokens": tokens}, name=name)
+        record(plan, store)
+        return labelled(plan, f"train nli {plain['bases'][0]} seed 0")
+
+    # What may change between runs of one hash is how it runs: a second run with less memory must not run as the first.
+    for tokens, name in ((512, "quick"), (256, "quick"), (128, "other"), (256, "quick")):
+        stage = told(tokens, name)
+        spec = load_stage(store, stage.hash).spec
+        assert isinstance(spec, TrainSpec) and spec.engine.tokens == tokens
+
+
 def test_a_stage_and_a_plan_are_rebuilt_from_the_run_folder(
     plain: dict[str, Any], tasks: TaskRegistry, store: Store
 ) -> None:

@@ -47,7 +47,7 @@ def with_shared_states(
         holding.let_go()
 
 
-def together(holdings: Sequence[Holding]) -> dict[str, Any] | None:
+def shared_facts(holdings: Sequence[Holding]) -> dict[str, Any] | None:
     """What a manifest says of the states of a stage's languages; None where nothing lies below the module.
 
     ``found``: the languages whose states another stage had computed.

@@ -10,7 +10,7 @@ from typing import Any
 from adapterstilts.data.prepared import read_prepared
 from adapterstilts.errors import StageFailed
 from adapterstilts.evaluation.score import score
-from adapterstilts.evaluation.shared import together, with_shared_states
+from adapterstilts.evaluation.shared import shared_facts, with_shared_states
 from adapterstilts.modules.artifact import read_module
 from adapterstilts.modules.forward import fusions
 from adapterstilts.modules.held import Holding
@@ -90,5 +90,5 @@ def run(
     (directory / "scores.json").write_text(json.dumps(rows, indent=1))
     if used:
         (directory / "usage.json").write_text(json.dumps(used))
-    engine_used = engine_facts(adapted) | {"held": together(holdings)}
+    engine_used = engine_facts(adapted) | {"held": shared_facts(holdings)}
     return {"scores": len(rows), "main": scored.main, "engine": engine_used, "peak_memory": peak_memory()}
