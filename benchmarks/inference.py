@@ -5,8 +5,8 @@
 
 Same rows, same trained module, a classification head on <s>. The peer runs batches of 8 in the order of the data,
 padded to the maximum and to the longest, and at its best: sorted by length, in fp32 and in bf16 (autocast, or the
-whole model). Larger batches hold more padding when sorted
-(NLI pairs fill .73 in 32, .94 in 8), which costs more than larger products gain. ``hidden`` is the relative error of the last layer's states of <s>, against fp32 padded to the
+whole model). Larger batches hold more padding when sorted (NLI pairs fill .73 in 32, .94 in 8), which costs more than
+larger products gain. ``hidden`` is the relative error of the last layer's states of <s>, against fp32 padded to the
 longest.
 """
 
