@@ -10,6 +10,7 @@ from adapterstilts.report.results import Cell, Results, Retrieval, Target
 from adapterstilts.report.sentences import cautions, headline, method_notes, sentences
 from adapterstilts.report.words import NONE, gain_text, metric_name, number, short, signed, value_text
 from adapterstilts.study.gains import verdict
+from adapterstilts.study.published import PublishedRow
 
 
 def document(results: Results) -> str:
@@ -25,7 +26,7 @@ def document(results: Results) -> str:
     for item in results.retrievals:
         out += _retrieval(item, facts)
     if results.published:
-        out += ["## Published rows beside these", _published(results)]
+        out += ["## Published rows beside these", published_table(results.published)]
     out += ["## How it was measured", "\n".join(f"- {note}" for note in method_notes(results))]
     out += ["## Where each number comes from", _sources(results)]
     out.append("## Recipe")
@@ -119,24 +120,25 @@ def _retrieval(item: Retrieval, facts: Facts) -> list[str]:
     return out
 
 
-def _published(results: Results) -> str:
+def published_table(published: Sequence[PublishedRow]) -> str:
+    """Published rows with their marks."""
     rows = [
         [
             row.title,
             row.name,
             row.task,
-            metric_name(row.metric),
             row.language or "mean",
             signed(row.value) if row.delta else number(row.value),
+            metric_name(row.metric),
             row.label,
             row.split,
             str(row.layer) if row.layer is not None else NONE,
             row.baseline,
         ]
-        for row in results.published
+        for row in published
     ]
-    head = ["Table", "Row", "Task", "Metric", "Language", "Value", "Mark", "Split", "Layer", "Baseline"]
-    return table(head, rows, left=5)
+    head = ["Table", "Row", "Task", "Language", "Value", "Metric", "Mark", "Split", "Layer", "Baseline"]
+    return table(head, rows, left=4)
 
 
 def _sources(results: Results) -> str:

@@ -12,7 +12,7 @@ from adapterstilts.report import markdown
 from adapterstilts.report.sentences import cautions, method_notes
 from adapterstilts.report.studies.page import Cell, Number, Study, Table, contrast_table, findings, not_found
 from adapterstilts.report.theme import variables
-from adapterstilts.report.words import NONE, metric_name, number, origin, signed
+from adapterstilts.report.words import origin
 
 NOTHING = "Nothing: no contrast of this study can be told from zero after correction."
 ALL_FOUND = "Nothing else was looked for."
@@ -64,7 +64,7 @@ def document(study: Study) -> str:
         if table.note:
             out.append(table.note)
     if study.published:
-        out += ["## Published rows beside these", _published(study)]
+        out += ["## Published rows beside these", markdown.published_table(study.published)]
     out += ["## How it was measured", _bullets([*study.notes, *method_notes(results)])]
     out += ["## Where each number comes from", _sources(study)]
     return "\n\n".join(out) + "\n"
@@ -144,26 +144,6 @@ def _text(cell: Cell) -> str:
 
 def _table(table: Table) -> str:
     return markdown.table(table.head, [[_text(cell) for cell in row] for row in table.body], table.left)
-
-
-def _published(study: Study) -> str:
-    rows = [
-        [
-            row.title,
-            row.name,
-            row.task,
-            row.language or "mean",
-            (signed if row.delta else number)(row.value),
-            metric_name(row.metric),
-            row.label,
-            row.split,
-            str(row.layer) if row.layer is not None else NONE,
-            row.baseline,
-        ]
-        for row in study.published
-    ]
-    head = ["Table", "Row", "Task", "Language", "Value", "Metric", "Mark", "Split", "Layer", "Baseline"]
-    return markdown.table(head, rows, 4)
 
 
 def _sources(study: Study) -> str:
