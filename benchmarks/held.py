@@ -51,7 +51,7 @@ class Above:
         from adapterstilts.modules.leaf import LeafWeights
         from adapterstilts.modules.methods import resolve
         from adapterstilts.settings import EngineSettings, MethodSettings, TrainSettings
-        from adapterstilts.training.loop import Share
+        from adapterstilts.training.course import Share
         from adapterstilts.training.schedule import make_schedule
 
         self.clock, self.folder = clock, folder

@@ -31,7 +31,8 @@ from adapterstilts.modules.attach import Adapted, LeafWeights
 from adapterstilts.modules.composition import Leaf
 from adapterstilts.modules.methods import resolve
 from adapterstilts.settings import EngineSettings, MethodSettings, TrainSettings
-from adapterstilts.training.loop import Share, fit
+from adapterstilts.training.course import Share
+from adapterstilts.training.loop import fit
 from adapterstilts.training.schedule import make_schedule
 
 Rows = Sequence[NDArray[np.int32]]

@@ -15,11 +15,14 @@ from adapterstilts.api.outside import Outside, pulled, pushing, tracking
 from adapterstilts.api.pages import write_pages
 from adapterstilts.api.places import PathLike
 from adapterstilts.api.planning import Planned, RecipeLike, plan_recipe
+from adapterstilts.api.together import sharing
+from adapterstilts.errors import RecipeError
 from adapterstilts.executors import drive
 from adapterstilts.executors.crew import Setup
 from adapterstilts.executors.devices import cores, gpus
 from adapterstilts.plan.graph import Stage
 from adapterstilts.plan.needs import Needs, needs_of
+from adapterstilts.plan.together import Together
 from adapterstilts.results import score_rows
 from adapterstilts.store import Store
 from adapterstilts.tasks.registry import TaskRegistry
@@ -35,13 +38,16 @@ class Runner:
     """Who runs the stages, none of which changes a result.
 
     ``jobs``: stages at a time; None: one here, as many as there is room for on a cluster. ``gpus`` and ``cores``: of a
-    training stage; several GPUs share its work. ``options``: of the executor alone (see docs/running.md).
+    training stage; several GPUs share its work. ``together``: whether training stages on one base share a loop on this
+    machine, where the measured table says that it pays (``auto``) or wherever they can (``always``). ``options``: of
+    the executor alone (see docs/running.md).
     """
 
     executor: str = "local"
     jobs: Jobs | None = None
     gpus: int = 0
     cores: int = 1
+    together: Together = "never"
     options: Mapping[str, str] = field(default_factory=dict)
 
     def setup(self, store: Store) -> Setup:
@@ -51,6 +57,17 @@ class Runner:
             jobs = max(1, len(gpus()) // max(1, self.gpus) or cores() // max(1, self.cores))
             jobs = jobs if self.executor == "local" else None
         return Setup(store, jobs, processes=max(1, self.gpus), options=self.options)
+
+    def companions(self, planned: Planned, jobs: int = 1, max_memory: str | None = None) -> drive.Companions | None:
+        """Which training stages share a loop (`api.together`).
+
+        Raises:
+            RecipeError: on a cluster, with several GPUs for a stage, or within an amount of memory.
+        """
+        if self.together != "never" and (self.executor != "local" or self.gpus > 1):
+            why = "there each job is one stage" if self.executor != "local" else "their processes share one stage"
+            raise RecipeError("--together on a cluster or with several GPUs", why=why, fix="leave it out")
+        return sharing(planned, self.together, jobs, max_memory)
 
     def needs(self, stage: Stage) -> Needs:
         """What a stage needs."""
@@ -161,6 +178,11 @@ def run(
             on_event(event)
         outside(event)
 
-    result = drive.run(plan, setup, runner.executor, keep_going=keep_going, needs=runner.needs, on_event=tell)
+    given: dict[str, Any] = {
+        "keep_going": keep_going,
+        "needs": runner.needs,
+        "companions": runner.companions(planned, setup.jobs or 1, max_memory),
+    }
+    result = drive.run(plan, setup, runner.executor, **given, on_event=tell)
     outside.finish()
     return Run(planned, result)

@@ -113,6 +113,13 @@ options = [
         default=0,
         help="GPUs of a training stage, which share its updates; processes on the cores where there are none.",
     ),
+    click.option(
+        "--together",
+        type=click.Choice(["never", "auto", "always"]),
+        default="never",
+        show_default=True,
+        help="Train modules on one base in one loop: where that is known to pay, or wherever they can.",
+    ),
     click.option("--cores-per-stage", "cores", type=click.IntRange(1), default=1, help="What a cluster reserves."),
     click.option(
         "--with",
@@ -188,6 +195,7 @@ def run(
     runner = Runner(jobs=jobs, options=_pairs(settings), **machine)
     fit: dict[str, Any] = {"preset": preset, "max_memory": max_memory, "lower_precision": lower_precision}
     planned = planned_to_fit(session, output, recipe, sets, **fit, jobs=workers(jobs))
+    runner.companions(planned, max_memory=max_memory)  # refused before anything runs
     choice = Choice(only, start, until, force)
     planned = choose(planned, choice) if choice else planned
     if isinstance(planned.plan, Part) and remote is None:

@@ -104,6 +104,29 @@ def collate(
     )
 
 
+def joined(batches: Sequence[Batch]) -> tuple[Batch, list[Tensor]]:
+    """One batch of the rows of several, first to last, and where the tokens of each are in it, in their own order.
+
+    Fields stay behind.
+    """
+    lengths = torch.cat([batch.lengths for batch in batches])
+    order = torch.argsort(lengths, stable=True)
+    starts = torch.empty_like(lengths)
+    starts[order] = torch.cumsum(lengths[order], 0) - lengths[order]
+    ids, positions = (torch.empty(int(lengths.sum()), dtype=torch.int64, device=lengths.device) for _ in range(2))
+    places: list[Tensor] = []
+    for batch, begins in zip(batches, torch.split(starts, [len(batch.starts) for batch in batches]), strict=True):
+        within = torch.arange(len(batch.ids), device=batch.ids.device)
+        # Which row a token of the batch is in: rows lie in the order of their starts.
+        row = torch.argsort(batch.starts).repeat_interleave(batch.in_order()[1])
+        place = begins[row] + within - batch.starts[row]
+        ids[place], positions[place] = batch.ids, batch.positions
+        places.append(place)
+    examples = torch.cumsum(torch.cat([torch.zeros_like(lengths[:1]), *(b.examples.diff() for b in batches)]), 0)
+    groups = _groups(lengths[order].cpu().numpy())
+    return Batch(ids, positions, starts, lengths, examples, groups, {}), places
+
+
 def _groups(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
     values, counts = np.unique(lengths, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(values * counts)[:-1]])

@@ -22,6 +22,7 @@ class Job:
     needs: Needs = field(default_factory=Needs)
     parents: tuple[str, ...] = ()
     base: str = ""  # what a worker has loaded after it
+    companions: tuple[str, ...] = ()  # training stages that are made in the same loop where that goes well
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ EXECUTORS: Mapping[str, str] = {
     "ray": "adapterstilts.executors.ray:crew",
     "slurm": "adapterstilts.executors.slurm:crew",
 }
+Companions = Callable[[Stage, Sequence[Stage]], Sequence[Stage]]
 STOP = "stop"  # the file in a run folder that asks the run to stop
 
 
@@ -34,6 +35,7 @@ def run(
     *,
     keep_going: bool = True,
     needs: Callable[[Stage], Needs] = lambda stage: Needs(),
+    companions: Companions | None = None,
     on_event: Listener | None = None,
 ) -> RunResult:
     """Run what is missing, parents first. Stages that do not need a failed one go on.
@@ -41,6 +43,7 @@ def run(
     Args:
         setup: store, number of stages at a time, kinds, options of the executor; its ``total`` is filled in here.
         keep_going: False starts nothing new after a failure.
+        companions: which of the stages that are ready share the loop of one that is given out, here or in a pool.
         on_event: called in this thread for every change.
 
     Returns:
@@ -53,7 +56,7 @@ def run(
             module, _, name = EXECUTORS[executor].partition(":")
             make: Callable[[Setup], Crew] = getattr(importlib.import_module(module), name)
             with interruptible(), make(replace(setup, total=len(run.needed))) as crew:
-                run.drive(crew, needs)
+                run.drive(crew, needs, companions)
     except KeyboardInterrupt:
         run.interrupt()
     finally:
@@ -73,6 +76,8 @@ class _Run:
         folder = record(plan, store)
         self.stop = folder / STOP
         self.stop.unlink(missing_ok=True)
+        self.shared: dict[str, list[Stage]] = {}  # stage that runs -> those in its company
+        self.alone: set[str] = set()  # what was not made in company
         self.result = RunResult({stage.hash: StageResult(stage) for stage in plan.stages}, folder)
         self.links = Links(plan, store)
         self.needed = plan.needed(store)
@@ -84,7 +89,7 @@ class _Run:
                 else:
                     self.result.stages[stage.hash].outcome = "unneeded"
 
-    def drive(self, crew: Crew, needs: Callable[[Stage], Needs]) -> None:
+    def drive(self, crew: Crew, needs: Callable[[Stage], Needs], companions: Companions | None) -> None:
         """Keep the crew busy until nothing is left."""
         self.crew, self.schedule = crew, Schedule(self.needed, crew.ahead)
         while True:
@@ -92,7 +97,12 @@ class _Run:
                 stage = self.schedule.take(base)
                 if stage is None:
                     break
-                crew.give(Job(stage.hash, needs(stage), self.schedule.parents(stage), stage.base))
+                if companions is not None and stage.hash not in self.alone:
+                    ready = [other for other in self.schedule.ready() if other.hash not in self.alone]
+                    self.shared[stage.hash] = list(companions(stage, ready))
+                hashes = tuple(other.hash for other in self.shared.get(stage.hash, ()))
+                self.schedule.join(hashes)
+                crew.give(Job(stage.hash, needs(stage), self.schedule.parents(stage), stage.base, hashes))
             if not crew.busy():
                 return
             crew.wait(self.heard)
@@ -100,10 +110,23 @@ class _Run:
                 raise KeyboardInterrupt
 
     def heard(self, message: Message) -> None:
-        """Something that the crew told."""
+        """Something that the crew told, of a stage and of those in its company."""
+        for other in self.shared.get(message.hash, ()):
+            if not isinstance(message, Ended):
+                self._heard(replace(message, hash=other.hash))
+            elif self.store.has(other.hash):
+                self._heard(Ended(other.hash, message.seconds, made=True))
+            else:
+                self.alone.add(other.hash)
+                self.schedule.back(other)
+        if isinstance(message, Ended):
+            self.shared.pop(message.hash, None)
+        self._heard(message)
+
+    def _heard(self, message: Message) -> None:
         result = self.result.stages[message.hash]
         if isinstance(message, Ended) and result.log is None:
-            self.heard(Started(message.hash, ""))  # over before anybody looked
+            self._heard(Started(message.hash, ""))  # over before anybody looked
         if isinstance(message, Started):
             result.log, result.where = self.store.log(message.hash), message.where
             self.tell(Event("started", result.stage, 0.0, where=message.where))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from adapterstilts.executors import drive
 from adapterstilts.executors.crew import Crew, Job, Progressed, Setup, Started, Tell
@@ -52,8 +53,8 @@ class Here:
             tell(Progressed(job.hash, fraction, text))
 
         tell(Started(job.hash, place()))
-        processes = job.needs.processes
-        ended = work(self.setup.store, job.hash, self.setup.kinds, processes=processes, progress=progress)
+        given: dict[str, Any] = {"processes": job.needs.processes, "companions": job.companions}
+        ended = work(self.setup.store, job.hash, self.setup.kinds, **given, progress=progress)
         self.job = None
         tell(ended)
 

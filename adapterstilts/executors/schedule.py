@@ -48,6 +48,20 @@ class Schedule:
             self._release(hash)
         return stage
 
+    def ready(self) -> list[Stage]:
+        """What could be taken now, in the order of the plan."""
+        hashes = sorted((place, hash) for heap in self._ready.values() for _, place, hash in heap)
+        return [self.waiting[hash] for _, hash in hashes if hash in self.waiting]
+
+    def join(self, hashes: Iterable[str]) -> None:
+        """Give out stages that are ready, in the company of another."""
+        self.given |= {hash: self.waiting.pop(hash) for hash in hashes}
+
+    def back(self, stage: Stage) -> None:
+        """A stage that was given out was not made: it is ready again."""
+        self.waiting[stage.hash] = self.given.pop(stage.hash)
+        self._push(stage.hash)
+
     def parents(self, stage: Stage) -> tuple[str, ...]:
         """The parents of a stage that are given out and not done."""
         return tuple(dict.fromkeys(hash for hash in stage.parents.values() if hash in self.given))

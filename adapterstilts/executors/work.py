@@ -18,7 +18,7 @@ from adapterstilts.offline import stay_offline
 from adapterstilts.plan.graph import Stage
 from adapterstilts.plan.runs import load_stage
 from adapterstilts.redact import redacted
-from adapterstilts.stages.run import KINDS, Progress, run_stage
+from adapterstilts.stages.run import KINDS, Progress, run_group, run_stage
 from adapterstilts.store import Store
 
 EVERY = 5.0  # seconds between two lines of progress in a log
@@ -37,6 +37,7 @@ def work(
     processes: int = 1,
     where: str = "",
     job: str = "",
+    companions: Sequence[str] = (),
     progress: Progress | None = None,
     own_process: bool = False,
 ) -> Ended:
@@ -44,6 +45,7 @@ def work(
 
     Args:
         where, job: told in its signs of life.
+        companions: training stages that share its loop. They are there afterwards, or not: then they run alone.
         own_process: this process belongs to stages, so that what libraries print from C goes to the log, too.
     """
     stay_offline()
@@ -58,8 +60,9 @@ def work(
             raise StoreError("it cannot run yet", why=why, fix="adapterstilts run RECIPE")
         reporter = Reporter(store, hash, where or place(), job)
         with _logged(store, hash) as log, (_descriptors if own_process else _streams)(log):
-            listeners: list[Progress] = [reporter, _Lines(log), *([progress] if progress else [])]
-            made = run_stage(stage, store, _all(listeners), kinds, processes)
+            tell = _all([reporter, _Lines(log), *([progress] if progress else [])])
+            made = _shared(store, stage, [load_stage(store, hash, kinds) for hash in companions], tell)
+            made = run_stage(stage, store, tell, kinds, processes) or made
         reporter.done()
         return Ended(hash, time.perf_counter() - began, made)
     except Exception as error:
@@ -71,6 +74,20 @@ def work(
         if reporter is not None:
             reporter.done()  # nobody has it now
         raise
+
+
+def _shared(store: Store, stage: Stage, companions: Sequence[Stage], progress: Progress) -> bool:
+    """Try one loop for all; whatever goes wrong in it is told by the stage that it goes wrong in, alone."""
+    if not companions:
+        return False
+    for other in companions:
+        with store.log(other.hash).open("a", encoding="utf-8") as log:
+            log.write(f"trained together with {stage.label}: see {store.log(stage.hash)}\n")
+    try:
+        return run_group([stage, *companions], store, progress)
+    except Exception:
+        print(redacted(traceback.format_exc()), file=sys.stderr)  # noqa: T201  the stage's log
+        return False
 
 
 def explained(error: Exception, label: str, log: str) -> AdapterstiltsError:

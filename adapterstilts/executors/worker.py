@@ -42,7 +42,8 @@ def serve(pipe: Connection[Any, Any]) -> None:
         job: Job = pipe.recv()
         pipe.send(Started(job.hash, place()))
         progress = _Progress(pipe, job.hash)
-        pipe.send(work(store, job.hash, kinds, processes=job.needs.processes, progress=progress, own_process=True))
+        given: dict[str, Any] = {"processes": job.needs.processes, "companions": job.companions}
+        pipe.send(work(store, job.hash, kinds, **given, progress=progress, own_process=True))
 
 
 class _Progress:

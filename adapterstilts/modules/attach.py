@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterstilts.encoder.base import Base
-from adapterstilts.encoder.batch import Batch
+from adapterstilts.encoder.batch import Batch, joined
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta, full
 from adapterstilts.modules.budget import Budget
@@ -25,6 +26,7 @@ from adapterstilts.modules.forward import (
     End,
     Linear,
     Place,
+    Shares,
     added,
     added_apart,
     children,
@@ -51,7 +53,7 @@ class Adapted(Execution):
         train: names of the leaves whose parameters train.
         fusion: stored mixtures of the tree's fusions; those not stored start even, and train when a leaf does.
         keep_fusion: stored mixtures stay as they are; False trains them too (a module that goes on training).
-        seed: initialises fresh modules, each tensor by its own name, whatever the order of calls.
+        seed: initialises fresh modules, each tensor by its own name, whatever the order of calls; or one for each leaf.
         dropout: inside the modules that train.
         engine: how it runs.
 
@@ -68,7 +70,7 @@ class Adapted(Execution):
         train: frozenset[str] = frozenset(),
         fusion: Mapping[str, Tensor] | None = None,
         keep_fusion: bool = True,
-        seed: int = 0,
+        seed: int | Mapping[str, int] = 0,
         dropout: float = 0.0,
         engine: EngineSettings = DEFAULT_ENGINE,
     ) -> None:
@@ -81,7 +83,7 @@ class Adapted(Execution):
         }
         self.mixtures: dict[tuple[str, str], Mixture] = {}
         self.apart: tuple[Tree, ...] = ()  # compositions that each count for tokens of their own
-        self.tokens: tuple[Tensor, ...] = ()  # theirs, while a batch runs
+        self.shares: dict[int, Shares] = {}  # theirs while a batch runs: of all tokens, of the rows' first
         self.packs = True
         families = {part.family for parts in self.parts.values() for part in parts}
         self.whole = "weights" in families
@@ -94,7 +96,7 @@ class Adapted(Execution):
             for name, weights in modules.items():
                 for part in self._parts(name, family):
                     part.library.inject(self.model, part.slot, part.method, dropout if name in train else 0.0)
-                    self._fill(part, weights.of_part(part.key), seed)
+                    self._fill(part, weights.of_part(part.key), seed if isinstance(seed, int) else seed.get(name, 0))
             if family == "weights" and self.whole:
                 self._replace(tree)  # what starts from W starts from this one
         # Walks over a model with fifty modules take longer than all else that activating does.
@@ -158,8 +160,10 @@ class Adapted(Execution):
                     parameter.copy_(kept[key])
                 parameter.requires_grad_(bool(train) and not (keep_fusion and key in kept))
 
-    def activate_apart(self, trees: Sequence[Tree], fusion: Mapping[str, Tensor] | None = None) -> None:
-        """Make several compositions count, each for tokens of its own (``encode_apart``); nothing trains.
+    def activate_apart(
+        self, trees: Sequence[Tree], fusion: Mapping[str, Tensor] | None = None, train: frozenset[str] = frozenset()
+    ) -> None:
+        """Make several compositions count, each for tokens of its own (``encode_apart``, ``logits_apart``).
 
         Raises:
             RecipeError: as of ``activate``, and for what does not act on single tokens (``apart_problem``).
@@ -168,17 +172,42 @@ class Adapted(Execution):
         if problem is not None:
             what, why, fix = problem
             raise RecipeError(what, why=why, fix=fix)
-        self.activate(Stack(tuple(trees)), fusion=fusion)
+        self.activate(Stack(tuple(trees)), train, fusion)
         self.apart = tuple(trees)
         delta.compose(self.sites, self._at_site)
 
     def encode_apart(self, batch: Batch, tokens: Sequence[Tensor]) -> Tensor:
         """(T, d) as of ``encode``: ``tokens`` are the places of those of each active composition."""
-        self.tokens = tuple(tokens)
+        self.shares = {len(batch.ids): Shares.of(tokens)}
         try:
             return self.encode(batch)
         finally:
-            self.tokens = ()
+            self.shares = {}
+
+    def logits_apart(self, heads: Sequence[Any], batches: Sequence[Batch | None]) -> list[tuple[int, Tensor]]:
+        """What heads say of their own batches, all in one pass: each batch belongs to the composition of its place.
+
+        Returns:
+            (place, logits) of those that have a batch.
+        """
+        there = [(place, own) for place, own in enumerate(batches) if own is not None]
+        batch, tokens = joined([own for _, own in there])
+        firsts = self.engine.first_only and all(heads[place].reads_first for place, _ in there)
+        counts = [len(own.starts) for _, own in there]
+        rows = torch.split(torch.arange(len(batch.starts), device=batch.ids.device), counts)
+        nothing = rows[0][:0]
+        self.shares = {}
+        for found in (tokens, rows) if firsts else (tokens,):
+            given = dict(zip((place for place, _ in there), found, strict=True))
+            whole = Shares.of([given.get(place, nothing) for place in range(len(batches))])
+            self.shares[len(whole.order)] = whole
+        try:
+            states = self.encode_firsts(batch) if firsts else self.encode(batch)
+        finally:
+            self.shares = {}
+        own_states = torch.split(states, counts) if firsts else [states[own] for own in tokens]
+        pairs = zip(there, own_states, strict=True)
+        return [(place, heads[place](part, own.firsts() if firsts else own)) for (place, own), part in pairs]
 
     # -- composition ------------------------------------------------------------------------------------------------
 
@@ -236,7 +265,7 @@ class Adapted(Execution):
 
     def _added(self, state: Tensor, place: Place) -> Added:
         if self.apart:
-            return added_apart(self.apart, self.tokens, state, place)
+            return added_apart(self.apart, self.shares[state.shape[1]], state, place)
         return None if self.tree is None else added(self.tree, state, place)
 
     # -- parameters -------------------------------------------------------------------------------------------------
@@ -304,7 +333,6 @@ class Adapted(Execution):
             for path, module in self.model.named_modules():
                 if isinstance(module, nn.Dropout) and not trained.isdisjoint(path.split(".")):
                     module.train(True)
-
 
 
 def _weighted(tree: Tree) -> Iterator[Leaf]:

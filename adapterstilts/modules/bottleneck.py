@@ -195,7 +195,7 @@ class Sublayer:
 
     def at(self, tokens: Tensor) -> Sublayer:
         """The same for some of the tokens of (1, T, d)."""
-        return Sublayer(self.adapters, self.before[:, tokens], self.norm)
+        return Sublayer(self.adapters, self.before.index_select(1, tokens), self.norm)
 
     def holds(self, slot: str) -> bool:
         """Whether a module sits here."""

@@ -83,10 +83,13 @@ class Execution:
         """What a head says of a batch; of the last layer only what it reads is computed."""
         if not (self.packed and self.engine.first_only and head.reads_first):
             return head(self.encode(batch), batch)  # type: ignore[no-any-return]
+        return head(self.encode_firsts(batch), batch.firsts())  # type: ignore[no-any-return]
+
+    def encode_firsts(self, batch: Batch) -> Tensor:
+        """(R, d) hidden states of the last layer in fp32 of the rows' first tokens, and no others."""
         *below, last = self.model.encoder.layer
         level, hidden = self._begun(batch)
-        states = self._first(last, self._all(below[level:], hidden, batch), batch)
-        return head(states[0].float(), batch.firsts())  # type: ignore[no-any-return]
+        return self._first(last, self._all(below[level:], hidden, batch), batch)[0].float()
 
     def encode_padded(self, batch: Batch) -> Tensor:
         """The same through the library's padded forward: the reference, and the way for what cannot be packed."""

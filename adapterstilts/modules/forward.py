@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules.bottleneck import Sublayer
@@ -72,15 +74,56 @@ def added(tree: Tree, state: Tensor, place: Place) -> Added:
     return place.mix(tree, state, [nothing if part is None else part for part in parts])
 
 
-def added_apart(trees: Sequence[Tree], tokens: Sequence[Tensor], state: Tensor, place: Place) -> Added:
-    """What several trees add to (1, T, d), each to tokens of its own; without gradients."""
-    total: Added = None
-    for tree, own in zip(trees, tokens, strict=True):
-        found = added(tree, state[:, own], place.at(own)) if len(own) else None
-        if found is not None:
-            total = found.new_zeros(*state.shape[:-1], found.shape[-1]) if total is None else total
-            total.index_copy_(1, own, found)
-    return total
+@dataclass(frozen=True)
+class Shares:
+    """Which tokens of a batch belong to which of several compositions; each token to one."""
+
+    places: tuple[Tensor, ...]
+    order: Tensor  # all of them, one composition after the other
+    back: Tensor  # where each token is in that order
+
+    @classmethod
+    def of(cls, places: Sequence[Tensor]) -> Shares:
+        order = torch.cat(list(places))
+        return cls(tuple(places), order, torch.argsort(order))
+
+
+def added_apart(trees: Sequence[Tree], shares: Shares, state: Tensor, place: Place) -> Added:
+    """What several trees add to (1, T, d), each to tokens of its own."""
+    counts = [len(places) for places in shares.places]
+    own = torch.split(reordered(state, shares.order, shares.back), counts, 1)
+    found = [
+        added(tree, part, place.at(places)) if len(places) else None
+        for tree, part, places in zip(trees, own, shares.places, strict=True)
+    ]
+    like = next((one for one in found if one is not None), None)
+    if like is None:
+        return None
+    whole = [
+        like.new_zeros(*part.shape[:-1], like.shape[-1]) if one is None else one
+        for one, part in zip(found, own, strict=True)
+    ]
+    return reordered(torch.cat(whole, 1), shares.back, shares.order)
+
+
+def reordered(state: Tensor, order: Tensor, back: Tensor) -> Tensor:
+    """The tokens of (1, T, d) in another order, which ``back`` undoes."""
+    found: Tensor = _Reordered.apply(state, order, back)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Reordered(torch.autograd.Function):
+    """Its gradient is one copy, that of an index one addition for each token."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, order: Tensor, back: Tensor) -> Tensor:
+        ctx.back = back
+        return state.index_select(1, order)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.index_select(1, ctx.back), None, None
 
 
 def _mixed(tree: Tree, state: Tensor, place: Place) -> Output | None:
@@ -110,7 +153,7 @@ class Linear:
     base: Tensor  # W x
 
     def at(self, tokens: Tensor) -> Linear:
-        return replace(self, base=self.base[:, tokens])
+        return replace(self, base=self.base.index_select(1, tokens))
 
     def module(self, name: str, state: Tensor) -> Added:
         total: Added = None

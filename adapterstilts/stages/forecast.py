@@ -81,6 +81,7 @@ class Work:
     reads_first: bool = False  # the head reads <s> alone
     stored: int = 0  # bytes of files that are mapped while it runs (embeddings of a search)
     all_rows: bool = False  # every embedding row is needed (masked_lm)
+    together: int = 1  # modules that train in one loop, this one among them, all alike
     base_dropout: bool = False  # the frozen base drops out, too, and keeps which elements stay
 
 
@@ -106,7 +107,7 @@ class Forecast:
 def forecast(work: Work, *, gpu: bool = False) -> Forecast:
     """The peak of the host, or of the device when the stage computes on a GPU."""
     shape, engine = work.shape, work.engine
-    tokens = work.lengths.largest(engine.tokens, work.batch or 10**9)
+    tokens = work.lengths.largest(engine.tokens, work.together * (work.batch or 10**9))
     if not engine.packed or any(module.name == "prefix_tuning" for module in work.modules):
         tokens = max(tokens, int(min(work.batch or 64, engine.tokens / work.lengths.mean) * work.lengths.longest))
     kept = _kept(work, tokens) if work.batch is not None else 0
@@ -153,7 +154,8 @@ def _modules(work: Work) -> int:
     """Weights of all modules, and gradient and both moments of what trains; the head counts as d x d."""
     counts = [parameter_count(module, work.shape) for module in work.modules]
     trained = (counts[-1] if counts else 0) + work.shape.width**2 + work.fused * work.shape.layers * work.shape.width
-    return 4 * (sum(counts) + work.shape.width**2) + (12 * trained if work.batch is not None else 0)
+    others = work.together * (counts[-1] if counts else 0) + work.together * work.shape.width**2
+    return 4 * (sum(counts[:-1]) + others) + (12 * trained * work.together if work.batch is not None else 0)
 
 
 def _kept(work: Work, tokens: int) -> float:

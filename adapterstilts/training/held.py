@@ -17,7 +17,7 @@ from adapterstilts.encoder.batch import by_length, lengths_of
 from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.held import Holding
 from adapterstilts.settings import TrainSettings
-from adapterstilts.training.loop import Share
+from adapterstilts.training.course import Share
 from adapterstilts.training.schedule import Schedule
 
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.")

@@ -76,6 +76,16 @@ def test_a_module_above_held_states_is_the_same(load: Any, tmp_path: Path) -> No
     assert kept.bytes == common.tokens(rows) * size.width * 4 and kept.write() > 0
 
 
+def test_modules_in_one_loop_train_as_one_after_another(load: Any) -> None:
+    common, together = load("common"), load("together")
+    modules = together.Modules(together.LAB, "seq_bn", 2, common.Clock(), "fp32")
+    found = []
+    for shared in (False, True):
+        assert modules.turn(12, 4, shared) > 0
+        found.append(modules.trained())
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-5
+
+
 def test_memory_is_forecast_for_every_row_of_ours(load: Any) -> None:
     common, memory = load("common"), load("memory")
     size = common.SIZES["tiny"]

@@ -15,7 +15,8 @@ from adapterstilts.modules.attach import Adapted
 from adapterstilts.modules.composition import Leaf
 from adapterstilts.modules.leaf import LeafWeights
 from adapterstilts.settings import EngineSettings, TrainSettings
-from adapterstilts.training.loop import Share, fit, gradients, has_converged
+from adapterstilts.training.course import Share, has_converged
+from adapterstilts.training.loop import fit, gradients
 from adapterstilts.training.schedule import make_schedule
 from tests.modules.conftest import fresh_base, method, tiny_directory, trained  # noqa: F401
 
