@@ -22,8 +22,8 @@ def nested_interval(runs: Sequence[Mapping[str, Mapping[str, float]]], level: fl
     variance of the grand mean, and Student's t with Satterthwaite's degrees of freedom gives interval and p (the
     quasi-F of Clark 1973). Examples shared by all languages (parallel test sets) are a level of their own: languages
     that fail on the same sentences count for less than as many independent ones. Simulated false positives at a nominal
-    5 % (8,000 data sets a design, 3 to 6 seeds, 2 to 10 languages, 30 to 60 examples): 4.6 to 5.5 % where one level
-    carries the variance, 3.7 to 5.8 % where several do, and 1.3 to 2.9 %, so too careful, where none does but noise.
+    5 % (4 runs, 6 languages, 30 examples): 3.0 to 5.2 % where levels vary clearly, less where they hardly do, and 1.4 %,
+    so too careful, where nothing but noise does; docs/studies.md compares this rule with others.
     None with fewer than two runs, or with one language and one example.
     """
     table = _table(runs)
