@@ -12,6 +12,7 @@ from scipy import stats
 from adapterstilts.study.intervals import Interval
 
 Floats = NDArray[np.float64]
+Squares = dict[tuple[int, ...], tuple[float, float]]  # factors of an effect -> mean square, degrees of freedom
 
 
 def nested_interval(runs: Sequence[Mapping[str, Mapping[str, float]]], level: float = 0.95) -> Interval | None:
@@ -22,15 +23,15 @@ def nested_interval(runs: Sequence[Mapping[str, Mapping[str, float]]], level: fl
     variance of the grand mean, and Student's t with Satterthwaite's degrees of freedom gives interval and p (the
     quasi-F of Clark 1973). Examples shared by all languages (parallel test sets) are a level of their own: languages
     that fail on the same sentences count for less than as many independent ones. Simulated false positives at a nominal
-    5 % (4 runs, 6 languages, 30 examples): 3.0 to 5.2 % where levels vary clearly, less where they hardly do, and 1.4 %,
-    so too careful, where nothing but noise does; docs/studies.md compares this rule with others.
+    5 % (4 runs, 6 languages, 30 examples): 3.1 to 5.3 % where levels vary clearly, less where they hardly do, and
+    1.4 %, so too careful, where nothing but noise does; docs/studies.md compares this rule with others.
     None with fewer than two runs, or with one language and one example.
     """
     table = _table(runs)
     if table is None or table.shape[0] < 2 or table.size <= table.shape[0]:
         return None
     table = table.squeeze(axis=tuple(k for k in range(1, table.ndim) if table.shape[k] == 1))
-    mean, variance, freedom = float(table.mean()), *_variance(table)
+    mean, variance, freedom = float(table.mean()), *variance_of_mean(mean_squares(table), table.size)
     count = len(runs)
     if variance < 1e-18:
         return Interval(mean, mean, mean, level, count, "nested", "run", 1.0 if abs(mean) < 1e-12 else 0.0)
@@ -52,10 +53,10 @@ def _table(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> Floats | None:
     return np.array(means, dtype=float)
 
 
-def _variance(table: Floats) -> tuple[float, float]:
-    """(variance of the grand mean, its degrees of freedom) of a fully crossed table with one value a cell."""
+def mean_squares(table: Floats) -> Squares:
+    """Every effect's mean square and degrees of freedom in a fully crossed table with one value a cell."""
     factors = range(table.ndim)
-    parts: dict[tuple[int, ...], tuple[float, float]] = {}
+    found: Squares = {}
     effects: dict[tuple[int, ...], Floats] = {(): np.asarray(table.mean()).reshape((1,) * table.ndim)}
     for size in range(1, table.ndim + 1):
         for chosen in combinations(factors, size):
@@ -66,8 +67,13 @@ def _variance(table: Floats) -> tuple[float, float]:
             effects[chosen] = effect
             freedom = float(np.prod([table.shape[k] - 1 for k in chosen]))
             repeats = float(np.prod([table.shape[k] for k in others])) if others else 1.0
-            square = repeats * float((effect**2).sum()) / freedom
-            parts[chosen] = ((-1.0) ** (size + 1) * square / table.size, freedom)
+            found[chosen] = (repeats * float((effect**2).sum()) / freedom, freedom)
+    return found
+
+
+def variance_of_mean(squares: Squares, cells: int) -> tuple[float, float]:
+    """(variance of the grand mean, its degrees of freedom) when every factor is random."""
+    parts = {key: ((-1.0) ** (len(key) + 1) * square / cells, freedom) for key, (square, freedom) in squares.items()}
     # An estimate below its largest single level is noise of the subtraction; that level alone is the floor.
     value = sum(part for part, _ in parts.values())
     floor, least = max(part for key, part in parts.items() if len(key) == 1)

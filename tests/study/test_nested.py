@@ -18,9 +18,9 @@ def test_shared_examples_widen_the_interval() -> None:
     assert wide.high - wide.mean > 2 * (narrow.high - narrow.mean)  # type: ignore[operator]
 
 
-# Standard deviations of run, language, example, language with example, and noise, and how many intervals of 100 may miss
-# the truth: 4 to 6 are one point, twice the error of such a simulation. Where nothing but noise or but pairs of language
-# and example varies, the interval is too wide, never too narrow (see `nested_interval`).
+# Standard deviations of run, language, example, language with example, and noise, and how many intervals of 100 may
+# miss the truth: 4 to 6 are one point, twice the error of such a simulation. Where nothing but noise or but pairs of
+# language and example varies, the interval is too wide, never too narrow (see `nested_interval`).
 DESIGNS = {
     "seeds": ((10, 0, 0, 0, 5), 4.0, 6.0),
     "languages": ((0, 10, 0, 0, 5), 4.0, 6.0),
