@@ -49,7 +49,7 @@ class EngineSettings(Settings):
     embeddings: Literal["device", "cpu"] = Field("device", description="where the word embeddings lie")
     attention: Literal["auto", "grouped", "padded", "varlen"] = Field("auto", description="of unpadded rows")
     cache: Annotated[int, BeforeValidator(_bytes)] = Field(
-        4 * 10**9, ge=0, description="disk for hidden states below the modules, while a stage or its run goes on; 0: none"
+        4 * 10**9, ge=0, description="disk for hidden states below modules, while a stage or its run goes on; 0: none"
     )
     allocator: Literal["default", "lean"] = Field("default", description="lean: less memory lost to fragmentation")
 
