@@ -61,7 +61,7 @@ def work(
         reporter = Reporter(store, hash, where or place(), job)
         with _logged(store, hash) as log, (_descriptors if own_process else _streams)(log):
             tell = _all([reporter, _Lines(log), *([progress] if progress else [])])
-            made = _shared(store, stage, [load_stage(store, hash, kinds) for hash in companions], tell)
+            made = _shared(store, stage, companions, tell)
             made = run_stage(stage, store, tell, kinds, processes) or made
         reporter.done()
         return Ended(hash, time.perf_counter() - began, made)
@@ -76,15 +76,15 @@ def work(
         raise
 
 
-def _shared(store: Store, stage: Stage, companions: Sequence[Stage], progress: Progress) -> bool:
+def _shared(store: Store, stage: Stage, companions: Sequence[str], progress: Progress) -> bool:
     """Try one loop for all; whatever goes wrong in it is told by the stage that it goes wrong in, alone."""
     if not companions:
         return False
-    for other in companions:
-        with store.log(other.hash).open("a", encoding="utf-8") as log:
+    for hash in companions:
+        with store.log(hash).open("a", encoding="utf-8") as log:
             log.write(f"trained together with {stage.label}: see {store.log(stage.hash)}\n")
     try:
-        return run_group([stage, *companions], store, progress)
+        return run_group([stage, *(load_stage(store, hash) for hash in companions)], store, progress)
     except Exception:
         print(redacted(traceback.format_exc()), file=sys.stderr)  # noqa: T201  the stage's log
         return False

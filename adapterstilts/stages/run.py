@@ -84,12 +84,12 @@ def run_group(stages: Sequence[Stage], store: Store, progress: Progress | None =
     from adapterstilts.stages.train import Order, run_together
 
     report = progress or _silent
-    done = dict.fromkeys((stage.hash for stage in stages), 0.0)
+    done: dict[str, float] = {}
 
     def told(hash: str) -> Progress:
         def tell(fraction: float, text: str) -> None:
             done[hash] = fraction
-            report(sum(done.values()) / len(done), f"{text}, {len(done)} modules together")
+            report(sum(done.values()) / len(mine), f"{text}, {len(mine)} modules together")
 
         return tell
 
@@ -97,7 +97,6 @@ def run_group(stages: Sequence[Stage], store: Store, progress: Progress | None =
         mine = [stage for stage in stages if _free(stage, store, locks)]
         if len(mine) < 2 or mine[0] != stages[0]:
             return False
-        done = dict.fromkeys((stage.hash for stage in mine), 0.0)
         use_allocator(getattr(mine[0].spec, "engine", None))
         manifests = [_manifest(stage) for stage in mine]
         reset_peak()
