@@ -133,6 +133,7 @@ def test_one_that_fails_costs_the_others_nothing(alone: dict[str, Any], tmp_path
     assert len(found) == 2
 
 
+@pytest.mark.slow
 def test_workers_share_out_what_is_ready(alone: dict[str, Any], tmp_path: Any) -> None:
     store = Store(tmp_path)
     found = finished(store, "always", jobs=2)
