@@ -30,7 +30,8 @@ quickstart: setup
 	@$(BIN)/adapterstilts run recipes/quickstart.yaml --jobs auto
 
 lint: setup
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
 	@$(BIN)/mypy
 	@$(AUDIT)
 

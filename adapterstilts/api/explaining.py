@@ -82,9 +82,7 @@ def _check(tree: Tree, store: Store) -> None:
     for name in leaves(tree):
         method = method_named(name)
         known[name] = (
-            stored_facts(store, store.resolve(name))
-            if method is None
-            else fresh_facts(method, BASE, frozenset(), {})
+            stored_facts(store, store.resolve(name)) if method is None else fresh_facts(method, BASE, frozenset(), {})
         )
     for problem in impossible(bind(tree, BASE), known):
         raise problem

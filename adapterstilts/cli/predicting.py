@@ -37,7 +37,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
     "predict",
     examples=[
         "adapterstilts predict mnli+xnli xnli --input pairs.jsonl > answers.jsonl",
-        "echo '{\"words\": [\"a\", \"b\"]}' | adapterstilts predict pos udpos",
+        'echo \'{"words": ["a", "b"]}\' | adapterstilts predict pos udpos',
         "adapterstilts predict nli lab-nli --input mixed.jsonl --module-per-row",
         "adapterstilts predict nli-madx xnli --slot sw=mlm-sw --slot tr=mlm-tr --input pairs.jsonl",
     ],

@@ -65,9 +65,7 @@ def _near(rng: random.Random, clause: Clause) -> Clause:
     return replace(clause, negated=not clause.negated)
 
 
-def _mining_corpora(
-    rng: random.Random, split: str, n: int
-) -> tuple[list[Clause], list[Clause], list[tuple[int, int]]]:
+def _mining_corpora(rng: random.Random, split: str, n: int) -> tuple[list[Clause], list[Clause], list[tuple[int, int]]]:
     """Both sides and the indices of the partners; no meaning is on both sides by accident."""
     fresh = distinct(draw_sentence, rng, split)
     used: set[Clause] = set()
@@ -77,9 +75,7 @@ def _mining_corpora(
         paired = _unused(fresh, used, PAIRS_PER_BLOCK)
         places: list[list[int]] = []
         for side in sides:
-            block = paired + _unused(
-                (_near(rng, rng.choice(paired)) for _ in iter(int, 1)), used, NEAR_PER_BLOCK
-            )
+            block = paired + _unused((_near(rng, rng.choice(paired)) for _ in iter(int, 1)), used, NEAR_PER_BLOCK)
             block += _unused(fresh, used, BLOCK - len(block))
             order = rng.sample(range(BLOCK), BLOCK)
             places.append([len(side) + order.index(k) for k in range(PAIRS_PER_BLOCK)])

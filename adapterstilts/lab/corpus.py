@@ -99,10 +99,7 @@ def contrast(rng: random.Random, split: str) -> Document:
 
 def question_and_answer(rng: random.Random, split: str) -> Document:
     """One or two events, and a question about one: before them, or after them and answered."""
-    events = [
-        worded(random_event(rng, split, adjuncts=True, plain=True), rng)
-        for _ in range(rng.choice((1, 2)))
-    ]
+    events = [worded(random_event(rng, split, adjuncts=True, plain=True), rng) for _ in range(rng.choice((1, 2)))]
     asked, role = rng.choice(events), rng.choice("SOLT")
     told = tuple(Sentence(e) for e in events)
     ask = Sentence(question(asked, role), "?")

@@ -47,9 +47,7 @@ def _proper_name(lang: Language, name: str, kind: str, role: str, case: str = ""
     parts = [transliterate(part, lang) for part in name.split()]
     if case:
         parts[-1] = affixed(lang, parts[-1], case)
-    return [
-        Token(part, "PROPN", f"{'I' if i else 'B'}-{kind}", role) for i, part in enumerate(parts)
-    ]
+    return [Token(part, "PROPN", f"{'I' if i else 'B'}-{kind}", role) for i, part in enumerate(parts)]
 
 
 def _noun_phrase(lang: Language, phrase: NounPhrase, role: str) -> list[Token]:

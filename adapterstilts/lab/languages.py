@@ -121,12 +121,7 @@ def distance(code: str) -> float:
     + .15 x morphology / 3 + .10 if the script differs.
     """
     it = language(code)
-    differing = (
-        (it.order != "SVO")
-        + (not it.adjective_first)
-        + (not it.preposition)
-        + (not it.adjunct_last)
-    )
+    differing = (it.order != "SVO") + (not it.adjective_first) + (not it.preposition) + (not it.adjunct_last)
     return round(
         LEXICON_SHARE * (1 - it.cognates)
         + ORDER_SHARE * differing / 4

@@ -24,16 +24,11 @@ _NOUNS = {
     "furniture": "table chair/seat sofa/couch bed shelf lamp desk",
 }
 _ROLES = (
-    "teacher/tutor doctor/physician farmer/grower child/kid lawyer/attorney "
-    "soldier/trooper singer baker sailor painter"
+    "teacher/tutor doctor/physician farmer/grower child/kid lawyer/attorney soldier/trooper singer baker sailor painter"
 )
-_PLACES = (
-    "kitchen garden/yard school market/bazaar park office station/depot street/road "
-    "house/home forest/wood"
-)
+_PLACES = "kitchen garden/yard school market/bazaar park office station/depot street/road house/home forest/wood"
 _ADJECTIVES = (
-    "big/large:small/little new:old/ancient heavy:light expensive/costly:cheap "
-    "pretty/beautiful:ugly strong:weak"
+    "big/large:small/little new:old/ancient heavy:light expensive/costly:cheap pretty/beautiful:ugly strong:weak"
 )
 # verb/synonym = past/past | object categories | effect;  the two of a line are antonyms
 _VERB_PAIRS = """
@@ -123,9 +118,7 @@ VERBS = tuple(OBJECT_CATEGORIES)
 EFFECT_VERBS = tuple(EFFECT)
 STATES = tuple(EFFECT.values())
 MASS_NOUNS = frozenset(MEMBERS["drink"]) | {"drink"}
-CONTENT_WORDS = tuple(
-    sorted({w for words in SYNONYMS.values() for w in words} | {*PAST_TIMES, *FUTURE_TIMES})
-)
+CONTENT_WORDS = tuple(sorted({w for words in SYNONYMS.values() for w in words} | {*PAST_TIMES, *FUTURE_TIMES}))
 
 _GEORGIAN = {c: chr(0x10D0 + i) for i, c in enumerate("abcdefghijklmnopqrstuvwxyzöü")}
 
@@ -162,9 +155,7 @@ def words_of(code: str) -> dict[str, str]:
 
 def _invent(rng: random.Random, lang: Language, syllables: int, taken: set[str]) -> str:
     while True:
-        word = "".join(
-            rng.choice(lang.consonants) + rng.choice(lang.vowels) for _ in range(syllables)
-        )
+        word = "".join(rng.choice(lang.consonants) + rng.choice(lang.vowels) for _ in range(syllables))
         if rng.random() < 0.5:
             word += rng.choice(lang.consonants)
         if word not in taken:

@@ -87,9 +87,7 @@ def random_human(rng: random.Random) -> NounPhrase:
     return NounPhrase(rng.choice(lex.ROLES), adjective=adjective)
 
 
-def _random_object(
-    rng: random.Random, category: str, subject: NounPhrase, plain: bool
-) -> NounPhrase:
+def _random_object(rng: random.Random, category: str, subject: NounPhrase, plain: bool) -> NounPhrase:
     if category == "person":
         while True:
             human = random_human(rng)

@@ -129,7 +129,4 @@ def generate(task: str, language: str, split: str, n: int, seed: int = 0) -> lis
     check_split(split)
     draw, write = _MAKERS[task]
     items = distinct(draw, random.Random(f"{task}|{split}|{seed}"), split)
-    return [
-        {"id": f"{split}-{seed}-{i:06d}", **write(language, item)}
-        for i, item in enumerate(islice(items, n))
-    ]
+    return [{"id": f"{split}-{seed}-{i:06d}", **write(language, item)} for i, item in enumerate(islice(items, n))]

@@ -205,9 +205,7 @@ def write_foreign(directory: Path, adapted: Adapted, *, base: str, tokenizer: st
         parents = {leaf: Path(temporary) / leaf for leaf in below}
         for leaf, place in parents.items():
             save(adapted.model, adapted.parts[leaf], place)
-        return write_module(
-            directory, adapted, trained=top, parents=parents, heads={}, base=base, tokenizer=tokenizer
-        )
+        return write_module(directory, adapted, trained=top, parents=parents, heads={}, base=base, tokenizer=tokenizer)
 
 
 def leaf_id(tensors: Mapping[str, Tensor]) -> str:

@@ -110,7 +110,6 @@ class Attention(Mixture):
         mixed: Tensor = self.value(weighted(self(x, outputs), outputs))
         return mixed
 
-
     def unevenness(self) -> float:
         return max(float(parameter.detach().abs().max()) for parameter in self.query.parameters())
 

@@ -179,9 +179,7 @@ def _published(there: Stored, partial: _Partial, kind: Kind) -> Stored:
 class _Partial:
     """Arrays of a pass that has not ended, and how many of its batches are done."""
 
-    def __init__(
-        self, directory: Path, names: Sequence[str], shape: tuple[int, int], kind: Kind, tokens: int
-    ) -> None:
+    def __init__(self, directory: Path, names: Sequence[str], shape: tuple[int, int], kind: Kind, tokens: int) -> None:
         self.directory = directory
         self.plan: dict[str, Any] = {"names": list(names), "shape": list(shape), "type": kind, "tokens": tokens}
         self.open: dict[str, NDArray[Any]] = {}

@@ -331,4 +331,3 @@ def quality(checkpoint: Path) -> dict[str, Any]:
         raw[code] = [retrieval_accuracy(a, b) for a, b in zip(*sides, strict=True)]
         centred[code] = [retrieval_accuracy(a, b) for a, b in zip(*means, strict=True)]
     return {**result, "retrieval_raw": raw, "retrieval_centred": centred}
-

@@ -84,9 +84,7 @@ def test_jobs_are_arrays_by_level_with_the_needs_of_their_stages(cluster: None, 
 
 
 @pytest.mark.slow
-def test_a_cancelled_run_keeps_its_checkpoint_and_the_next_goes_on(
-    cluster: None, store: Store, tmp_path: Path
-) -> None:
+def test_a_cancelled_run_keeps_its_checkpoint_and_the_next_goes_on(cluster: None, store: Store, tmp_path: Path) -> None:
     stage = make("a", act="patient", shared=tmp_path)
     plan = plan_of(stage, make("b", stage))
     checkpoint = store.root / "work" / stage.hash / "checkpoint"

@@ -88,9 +88,7 @@ def test_records_name_no_machine_path(base: Path) -> None:
 def test_every_language_is_known_nearly_word_by_word(base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     for code in lab.LANGUAGES:
-        texts = [
-            f"{e['question']} {e['context']}" for e in lab.generate("lab-qa", code, "test", 50)
-        ]
+        texts = [f"{e['question']} {e['context']}" for e in lab.generate("lab-qa", code, "test", 50)]
         pieces = [tokenizer(text)["input_ids"] for text in texts]
         assert all(tokenizer.unk_token_id not in ids for ids in pieces)
         assert max(map(len, pieces)) < tokenizer.model_max_length

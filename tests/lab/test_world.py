@@ -65,9 +65,7 @@ def test_bitext_is_stable_and_longer_begins_with_shorter(task: str) -> None:
 
 @pytest.mark.parametrize("task", GENERATED)
 def test_splits_share_no_example(task: str) -> None:
-    seen = {
-        s: {content(e) for e in lab.generate(task, "en", s, 400)} for s in ("train", "dev", "test")
-    }
+    seen = {s: {content(e) for e in lab.generate(task, "en", s, 400)} for s in ("train", "dev", "test")}
     assert [len(s) for s in seen.values()] == [400, 400, 400]
     assert not seen["train"] & seen["dev"]
     assert not seen["train"] & seen["test"]
@@ -146,9 +144,7 @@ def test_names_mark_parallel_items() -> None:
     english = lab.generate("lab-ner", "en", "test", 100)
     for code in FOREIGN:
         for one, two in zip(english, lab.generate("lab-ner", code, "test", 100), strict=True):
-            assert sorted(t for t in one["tags"] if t != "O") == sorted(
-                t for t in two["tags"] if t != "O"
-            )
+            assert sorted(t for t in one["tags"] if t != "O") == sorted(t for t in two["tags"] if t != "O")
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -157,12 +153,7 @@ def test_no_word_of_a_task_is_missing_in_the_raw_text(code: str) -> None:
     counts = Counter(w for _ in range(12_000) for s in raw_document(code, rng) for w in s.split())
     known = {w for w, count in counts.items() if count >= 2}
     for task in LABELLED:
-        used = {
-            w
-            for split in ("train", "test")
-            for e in lab.generate(task, code, split, 300)
-            for w in words_in(e)
-        }
+        used = {w for split in ("train", "test") for e in lab.generate(task, code, split, 300) for w in words_in(e)}
         # Rare inflected names (a surname or city with a case suffix) may be missing.
         assert len(used - known) <= 0.002 * len(used), sorted(used - known)[:10]
 

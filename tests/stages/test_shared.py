@@ -37,8 +37,6 @@ RECIPE: dict[str, Any] = {
 }
 
 
-
-
 @pytest.fixture
 def ran() -> Iterator[list[int]]:
     """Tokens of every layer that ran, summed."""
