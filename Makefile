@@ -30,8 +30,8 @@ quickstart: setup
 	@$(BIN)/adapterstilts run recipes/quickstart.yaml --jobs auto
 
 lint: setup
-	@$(BIN)/ruff check -q .
-	@$(BIN)/ruff format -q --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(AUDIT)
 
