@@ -30,7 +30,7 @@ from adapterstilts.retrieval.budget import Blocks, forget
 from adapterstilts.retrieval.neighbours import Indices, Neighbours, Similarities, Vectors, checked
 from adapterstilts.retrieval.one_pass import both_directions
 
-TILE = (1024, 4096)  # on the CPU: 8 MiB of scores
+TILE = (2048, 4096)  # on the CPU: 16 MiB of scores
 PARTS = 4  # of a tile on the CPU, each for one thread
 _GPU_TILE = (32_768, 65_536)  # 4 GiB of scores, so that a tile takes longer than to ask for it
 _GPU_PAIRS = 65_536
