@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, product
 from typing import Literal
 
@@ -30,6 +31,12 @@ class Lines:
 
     rows: Indices
     ids: tuple[tuple[str, ...], ...]
+
+    @cached_property
+    def names(self) -> tuple[str, ...] | None:
+        """The id of each sentence, where every one has exactly one."""
+        single = all(map((1).__eq__, map(len, self.ids)))
+        return tuple(chain.from_iterable(self.ids)) if single else None
 
 
 @dataclass(frozen=True)
@@ -160,12 +167,10 @@ def _one_to_one(source: Indices, target: Indices, n: int, m: int) -> NDArray[np.
 def candidates(mined: Mined, source: Lines, target: Lines) -> dict[Pair, float]:
     """Scores of the mined pairs by (source id, target id); pairs of sentences without an id are left out."""
     scores = mined.scores.tolist()
-    sides = [
-        list(map(lines.ids.__getitem__, rows.tolist()))
-        for lines, rows in ((source, mined.source), (target, mined.target))
-    ]
+    rows = mined.source.tolist(), mined.target.tolist()
     # No sentence has the id of another, so no pair of ids comes twice.
-    first, second = (list(chain.from_iterable(names)) for names in sides)
-    if len(first) == len(second) == len(scores) and all(sides[0]) and all(sides[1]):  # one id each
-        return dict(zip(zip(first, second), scores))  # noqa: B905
-    return {pair: score for one, two, score in zip(*sides, scores, strict=True) for pair in product(one, two)}
+    if source.names is not None and target.names is not None:
+        first, second = map(source.names.__getitem__, rows[0]), map(target.names.__getitem__, rows[1])
+        return dict(zip(zip(first, second, strict=True), scores, strict=True))
+    sources, targets = map(source.ids.__getitem__, rows[0]), map(target.ids.__getitem__, rows[1])
+    return {pair: score for one, two, score in zip(sources, targets, scores, strict=True) for pair in product(one, two)}
