@@ -169,6 +169,7 @@ def paired(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> t
 
     def timed(name: str, work: Callable[[], Any]) -> Callable[[], float]:
         def run() -> float:
+            results.pop(name, None)  # to free what the last one made is none of this one's work
             start = CLOCK()
             results[name] = work()
             return CLOCK() - start
@@ -206,7 +207,6 @@ def encoding_rows(size: Size) -> list[dict[str, Any]]:
 
 def search_rows(size: Size) -> list[dict[str, Any]]:
     from adapterstilts.retrieval.approximate import search_approximate
-    from adapterstilts.retrieval.mining import Lines
 
     made = []
     for count in size.vectors:
@@ -221,11 +221,28 @@ def search_rows(size: Size) -> list[dict[str, Any]]:
                 {"what": what, "against": "FAISS IndexFlatIP, both directions", "n": count}
                 | {"equal": f"recall@{K} {same(found, plain):.6f}", "target": 1.7 if how == chosen else None, **row}
             )
+        row, near, _ = paired(
+            lambda x=x, y=y: search_approximate(x, y, K, size.index), lambda x=x, y=y: search_faiss(x, y), size.rounds
+        )
+        equal = f"recall@{K} {same(near.neighbours, plain):.4f} (on its sample {near.recall:.4f})"
+        made.append(
+            {"what": f"search, {size.index}", "against": "FAISS IndexFlatIP, both directions", "n": count}
+            | {"equal": equal, "target": None, **row}
+        )
+    return made
+
+
+def mining_rows(size: Size) -> list[dict[str, Any]]:
+    from adapterstilts.retrieval.mining import Lines
+    from adapterstilts.retrieval.neighbours import unit
+
+    made: list[dict[str, Any]] = []
+    for count in size.vectors:
+        x, y = vectors(count, size.dimensions)
+        found = search(x, y)
         gold = {(str(i), str(i)) for i in range(count)}
         gold = set(sorted(gold)[: count // 10])
         lines = Lines(np.arange(count), tuple((str(i),) for i in range(count)))
-        from adapterstilts.retrieval.neighbours import unit
-
         ux, uy = unit(x), unit(y)
         row, (ours, mark), (theirs, other) = paired(
             lambda found=found, lines=lines, gold=gold: mine_ours(found, (lines, lines), gold),
@@ -236,14 +253,6 @@ def search_rows(size: Size) -> list[dict[str, Any]]:
         made.append(
             {"what": "mining after search", "against": "XTREME's loop", "n": count, "target": 20.0}
             | {"equal": f"pair overlap {overlap:.6f}, threshold differs by {abs(mark - other):.1e}", **row}
-        )
-        row, near, _ = paired(
-            lambda x=x, y=y: search_approximate(x, y, K, size.index), lambda x=x, y=y: search_faiss(x, y), size.rounds
-        )
-        equal = f"recall@{K} {same(near.neighbours, plain):.4f} (on its sample {near.recall:.4f})"
-        made.append(
-            {"what": f"search, {size.index}", "against": "FAISS IndexFlatIP, both directions", "n": count}
-            | {"equal": equal, "target": None, **row}
         )
     return made
 
@@ -277,7 +286,10 @@ def extrapolated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Seconds for larger n by n^2 (search) or n (mining), and how far the first size was off about the second."""
     made = []
     for what, power in (("search, exact, one_pass", 2), ("search, exact, bf16", 2), ("mining", 1)):
-        first, second = (row for row in rows if row["what"].startswith(what))
+        found = [row for row in rows if row["what"].startswith(what)]
+        if not found:
+            continue
+        first, second = found
         for way in ("ours", "theirs"):
             step = (second["n"] / first["n"]) ** power
             large = {str(n): second[way] * (n / second["n"]) ** power for n in (100_000, 400_000)}
@@ -309,6 +321,7 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 PARTS: dict[str, Callable[[Size], list[dict[str, Any]]]] = {
     "encoding": encoding_rows,
     "search": search_rows,
+    "mining": mining_rows,
     "memory": lambda size: [memory_row(size.vectors[1], size.dimensions)],
     "gpu": gpu_rows,
 }
@@ -330,7 +343,7 @@ def main() -> None:
         "machine": machine(CLOCK, "numpy", "faiss-cpu"),
         "rows": rows,
     }
-    result["extrapolation"] = extrapolated(rows) if "search" in (options.only or PARTS) else []
+    result["extrapolation"] = extrapolated(rows)
     print(table(rows, COLUMNS))
     for row in result["extrapolation"]:
         seconds = ", ".join(f"n = {n}: {value:.0f} s" for n, value in row["seconds"].items())
