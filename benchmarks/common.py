@@ -259,7 +259,7 @@ def begin(threads: int) -> None:
 def machine(clock: Clock, *more: str) -> dict[str, Any]:
     """Where it ran, with which versions of the usual packages and ``more``."""
     names = ("torch", "transformers", "adapters", "peft", *more)
-    found = {name: importlib.metadata.version(name) for name in names}
+    found = {name: _version(name) for name in names}
     cpu = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "").partition(": ")[2]
     return {
         "machine": platform.machine(),
@@ -269,6 +269,13 @@ def machine(clock: Clock, *more: str) -> dict[str, Any]:
         "time": "wall" if clock.wall else "process CPU",
         **found,
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _lines(path: str) -> list[str]:
