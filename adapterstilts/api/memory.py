@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from adapterstilts.amounts import count_bytes
@@ -65,8 +66,8 @@ def within(planned: Planned, max_memory: str | None = None, *, lower_precision: 
 def fit_memory(planned: Planned, limit: int, *, lower_precision: bool = False, gpu: bool | None = None) -> Fitted:
     """The plan with the fastest settings whose predicted peak stays below the limit.
 
-    Micro-batch, recomputing and compaction change no result and no hash. A lower precision of the base changes both,
-    so it is tried only when allowed.
+    Micro-batch, allocator, recomputing and compaction change no result and no hash. A lower precision of the base
+    changes both, so it is tried only when allowed.
 
     Raises:
         BudgetError: nothing fits; names the stage, and the smallest limit that would do.
@@ -91,20 +92,20 @@ def fit_memory(planned: Planned, limit: int, *, lower_precision: bool = False, g
 
 
 def candidates(planned: Planned, lower_precision: bool) -> Iterator[dict[str, Any]]:
-    """What may be picked, the fastest first: as it is, smaller micro-batches, recomputing, then lower precision."""
+    """What may be picked, the fastest first: as it is, smaller micro-batches, giving back what is freed, recomputing,
+    then lower precision."""
     engine = planned.recipe.engine
     sizes = [engine.tokens]
     while sizes[-1] // 2 >= FEWEST:
         sizes.append(sizes[-1] // 2)
     yield {}
     for precision in [None, *(_lower(planned) if lower_precision else ())]:
-        for recompute in dict.fromkeys((engine.recompute, engine.recompute or 1)):
-            for tokens in sizes:
-                changed = {"engine.tokens": tokens, "engine.recompute": recompute, "engine.compact": True}
-                picked = {
-                    key: value for key, value in changed.items() if getattr(engine, key.partition(".")[2]) != value
-                }
-                yield picked if precision is None else {**picked, "train.precision": precision}
+        for recompute, allocator, tokens in product(
+            dict.fromkeys((engine.recompute, engine.recompute or 1)), dict.fromkeys((engine.allocator, "lean")), sizes
+        ):
+            changed = {"tokens": tokens, "allocator": allocator, "recompute": recompute, "compact": True}
+            picked = {f"engine.{key}": value for key, value in changed.items() if getattr(engine, key) != value}
+            yield picked if precision is None else {**picked, "train.precision": precision}
 
 
 def _lower(planned: Planned) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.batch import Batch, joined
+from adapterstilts.encoder.precision import DTYPES
 from adapterstilts.errors import RecipeError
 from adapterstilts.modules import bottleneck, delta, full
 from adapterstilts.modules.budget import Budget
@@ -35,6 +36,7 @@ from adapterstilts.modules.forward import (
     is_plain_sum,
 )
 from adapterstilts.modules.fusion import Mixture, make_mixture
+from adapterstilts.modules.kinds import Mapped
 from adapterstilts.modules.leaf import LIBRARY, LeafWeights, Part, attached, stored
 from adapterstilts.modules.methods import Family, apart_problem, fuse_problem, get_method, stack_problem
 from adapterstilts.settings import EngineSettings
@@ -78,6 +80,7 @@ class Adapted(Execution):
         self.model = base.model
         self.modules = dict(modules)
         self.engine, self.ways = engine, set()
+        self.lean = not engine.recompute
         self.parts = {
             name: attached(weights.method, f"m{index}") for index, (name, weights) in enumerate(modules.items())
         }
@@ -174,7 +177,7 @@ class Adapted(Execution):
             raise RecipeError(what, why=why, fix=fix)
         self.activate(Stack(tuple(trees)), train, fusion)
         self.apart = tuple(trees)
-        delta.compose(self.sites, self._at_site)
+        delta.compose(self.sites, self._at_site, lean=self.lean)
 
     def encode_apart(self, batch: Batch, tokens: Sequence[Tensor]) -> Tensor:
         """(T, d) as of ``encode``: ``tokens`` are the places of those of each active composition."""
@@ -238,14 +241,15 @@ class Adapted(Execution):
             self._replace(tree)
         if self.bottlenecks:
             bottleneck.activate(self.model, [part.slot for part in parts if part.family == "bottleneck"])
-            bottleneck.compose(self.sublayers, self._at_end)
+            bottleneck.compose(self.sublayers, self._at_end, lean=self.lean)
             for path, layer in self.sublayers.items():
                 self._mix(path, self.base.width, layer.adapters)
         deltas = [part for part in parts if part.family == "delta"]
         delta.activate(self.sites, [part.slot for part in deltas])
-        plain = all(delta.is_plain(part.method) for part in deltas)
+        full_precision = DTYPES[self.base.precision] == torch.float32  # else what peft raises is kept raised
+        plain = full_precision and all(delta.is_plain(part.method) for part in deltas)
         if deltas and tree is not None and not (plain and is_plain_sum(tree)):
-            delta.compose(self.sites, self._at_site)
+            delta.compose(self.sites, self._at_site, lean=self.lean)
             for path, layers in self.sites.items():
                 site = delta.Site(layers)
                 self._mix(path, site.in_features, {part.slot for part in deltas if site.holds(part.slot)})
@@ -257,7 +261,7 @@ class Adapted(Execution):
                 key = fusion_key(fusion), path
                 self.mixtures[key] = make_mixture(fusion.how, width, len(fusion.children))
 
-    def _at_site(self, path: str, site: delta.Site, x: Tensor, base: Tensor) -> Added:
+    def _at_site(self, path: str, site: delta.Site, x: Tensor, base: Mapped) -> Added:
         return self._added(x, Linear(site, self.parts, self.mixtures, path, base))
 
     def _at_end(self, path: str, sublayer: bottleneck.Sublayer, state: Tensor) -> Added:

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapterstilts.encoder.upcast import Raise, upcasts
 from adapterstilts.errors import RecipeError, StoreError
 from adapterstilts.modules.fusion import Product
 from adapterstilts.modules.methods import layers_of, require_library
 from adapterstilts.settings import MethodSettings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter.safetensors"
+Adding = Callable[[str, "Sublayer", Tensor], Tensor | None]  # (path, sublayer, h) -> what is added to h
 
 
 def prepare(model: nn.Module) -> None:
@@ -176,26 +178,28 @@ def sublayers(model: nn.Module) -> dict[str, Any]:
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, BottleneckLayer)}
 
 
-def compose(layers: Mapping[str, Any], forward: Callable[[str, Sublayer, Tensor], Tensor | None]) -> None:
+def compose(layers: Mapping[str, Any], forward: Adding, *, lean: bool) -> None:
     """Replace the library's composition by ``norm(h + forward(path, sublayer, h) + input)`` at every sublayer.
 
     Its own fuses only the top of a stack, loses the hidden state above a parallel bottleneck, and mixes precisions.
+    ``lean`` as of ``upcasts``.
     """
     for path, layer in layers.items():
-        layer.bottleneck_layer_forward = _end(path, layer, forward)
+        layer.bottleneck_layer_forward = _end(path, layer, forward, lean)
 
 
 class Sublayer:
     """The end of one sublayer in a forward pass: bottlenecks read its output h and, some of them, its input."""
 
-    def __init__(self, adapters: Any, before: Tensor, norm: nn.LayerNorm) -> None:
+    def __init__(self, adapters: Any, before: Tensor, norm: nn.LayerNorm, raised: Raise) -> None:
         self.adapters = adapters
         self.before = before
         self.norm = norm
+        self.raised = raised
 
     def at(self, tokens: Tensor) -> Sublayer:
         """The same for some of the tokens of (1, T, d)."""
-        return Sublayer(self.adapters, self.before.index_select(1, tokens), self.norm)
+        return Sublayer(self.adapters, self.before.index_select(1, tokens), self.norm, self.raised)
 
     def holds(self, slot: str) -> bool:
         """Whether a module sits here."""
@@ -204,7 +208,7 @@ class Sublayer:
     def reads(self, slot: str, state: Tensor) -> Tensor:
         """What goes into a module's down-projection when the sublayer's output is ``state``, in fp32."""
         found: Tensor = self.adapters[slot].pre_forward(state, self.before, self._norm)[0]
-        return found.float()
+        return self.raised(found)
 
     def added(self, slot: str, state: Tensor) -> Tensor:
         """g(h) - h of one module."""
@@ -227,12 +231,12 @@ class Sublayer:
         return normed
 
 
-def _end(
-    path: str, layer: Any, forward: Callable[[str, Sublayer, Tensor], Tensor | None]
-) -> Callable[[Tensor, Tensor, nn.LayerNorm], Tensor]:
+def _end(path: str, layer: Any, forward: Adding, lean: bool) -> Callable[[Tensor, Tensor, nn.LayerNorm], Tensor]:
     def composed(hidden: Tensor, before: Tensor, norm: nn.LayerNorm) -> Tensor:
         # In the base's precision: its sums round alike there, and only what a module reads becomes fp32.
-        added = forward(path, Sublayer(layer.adapters, before, norm), hidden) if layer.adapters else None
+        with upcasts(hidden, lean) as raised:
+            sublayer = Sublayer(layer.adapters, before, norm, raised)
+            added = forward(path, sublayer, hidden) if layer.adapters else None
         after = hidden if added is None else (hidden + added).to(hidden.dtype)
         output: Tensor = norm(after + before)
         return output

@@ -1,8 +1,8 @@
 """The weight-delta family through peft: W x + sum of deltas at linear sites. Only here and in kinds peft is imported.
 
-peft sums active LoRAs, which is what ``stack`` means, and its own forward is used for that. A tree with a gate, a
-weight or another kind of delta gets our forward at each site, on the instance; peft's modules and files stay as they
-are.
+peft sums active LoRAs, which is what ``stack`` means, and on a base in fp32 its own forward is used for that. A tree
+with a gate, a weight or another kind of delta, and any on a base in fewer bits, gets our forward at each site, on the
+instance; peft's modules and files stay as they are.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from adapterstilts.encoder.upcast import upcasts
 from adapterstilts.errors import RecipeError, StoreError
 from adapterstilts.modules.fusion import Product
-from adapterstilts.modules.kinds import KINDS, PLAIN, Kind, adalora_factors, remember, remembered
+from adapterstilts.modules.kinds import KINDS, PLAIN, Kind, Mapped, adalora_factors, remember, remembered
 from adapterstilts.modules.methods import SITES, layers_of
 from adapterstilts.settings import MethodSettings
 
@@ -48,6 +49,7 @@ def inject(model: nn.Module, slot: str, method: MethodSettings, dropout: float) 
 
 
 Places = Mapping[str, list[Any]]  # what ``sites`` gives
+Adding = Callable[[str, "Site", Tensor, Mapped], Tensor | None]  # (path, site, x, W x) -> what is added to W x
 
 
 def sites(model: nn.Module) -> dict[str, list[Any]]:
@@ -121,10 +123,10 @@ def is_plain(method: MethodSettings) -> bool:
     return method.name in PLAIN
 
 
-def compose(places: Places, forward: Callable[[str, Site, Tensor, Tensor], Tensor | None]) -> None:
-    """Replace peft's forward by ``W x + forward(path, site, x, W x)`` at every site."""
+def compose(places: Places, forward: Adding, *, lean: bool) -> None:
+    """Replace peft's forward by ``W x + forward(path, site, x, W x)`` at every site; ``lean`` as of ``upcasts``."""
     for path, layers in places.items():
-        layers[0].forward = _site_forward(path, Site(layers), forward)
+        layers[0].forward = _site_forward(path, Site(layers), forward, lean)
 
 
 class Site:
@@ -147,7 +149,7 @@ class Site:
                 return Product(inner, layer.lora_B[slot].weight)
         return None
 
-    def delta(self, slot: str, kind: Kind, x: Tensor, base: Tensor) -> Tensor | None:
+    def delta(self, slot: str, kind: Kind, x: Tensor, base: Mapped) -> Tensor | None:
         """What one module adds, or None where it does not sit."""
         for layer in self.layers:
             if slot in getattr(layer, kind.containers[0], {}):
@@ -155,13 +157,12 @@ class Site:
         return None
 
 
-def _site_forward(
-    path: str, site: Site, forward: Callable[[str, Site, Tensor, Tensor], Tensor | None]
-) -> Callable[[Tensor], Tensor]:
+def _site_forward(path: str, site: Site, forward: Adding, lean: bool) -> Callable[[Tensor], Tensor]:
     def composed(x: Tensor) -> Tensor:
         result: Tensor = site.base(x)
-        added = forward(path, site, x.float(), result.float())
-        return result if added is None else (result + added).to(result.dtype)
+        with upcasts(x, lean) as raised:
+            added = forward(path, site, raised(x), lambda: raised(result))
+            return result if added is None else (result + added).to(result.dtype)
 
     return composed
 

@@ -19,6 +19,8 @@ from adapterstilts.errors import StageFailed
 from adapterstilts.modules import bottleneck
 from adapterstilts.settings import EngineSettings
 
+BETWEEN = 4  # layers after which a lean allocator gives back what was freed
+
 
 class Execution:
     """Batches in, hidden states out, as the engine's settings say; what is active may only run padded."""
@@ -115,17 +117,22 @@ class Execution:
 
     def _all(self, layers: Sequence[nn.Module], hidden: Tensor, batch: Batch) -> Tensor:
         """Through all these layers; in training, segments keep only their input when the settings say so."""
-        size = self.engine.recompute if torch.is_grad_enabled() else 0
-        if not size:
+        again, lean = self.engine.recompute, self.engine.allocator == "lean"
+        if not torch.is_grad_enabled() or not (again or lean):
             return self._through(layers, hidden, batch)
-        for begin in range(0, len(layers), size):
+        for begin in range(0, len(layers), again or BETWEEN):
+            segment = layers[begin : begin + (again or BETWEEN)]
             # The interception is entered inside the segment, so what is computed again runs in it, too.
-            hidden = checkpoint(self._segment, layers[begin : begin + size], hidden, batch, use_reentrant=False)
+            hidden = (
+                checkpoint(self._segment, segment, hidden, batch, use_reentrant=False)
+                if again
+                else self._segment(segment, hidden, batch)
+            )
         return hidden
 
     def _segment(self, layers: Sequence[nn.Module], hidden: Tensor, batch: Batch) -> Tensor:
-        # What a segment frees lies in pieces between the kept inputs, too small for the next one: the heap would grow
-        # with every segment, to four times what is alive.
+        # What a segment frees lies in pieces between what is kept, too small for the next one: the heap would grow with
+        # every segment, where only its input is kept to four times what is alive.
         if hidden.device.type == "cpu":
             give_back()
         return self._through(layers, hidden, batch)

@@ -21,7 +21,7 @@ from adapterstilts.modules.composition import Fuse, Leaf, Merge, Slot, Stack, Tr
 from adapterstilts.modules.delta import Site
 from adapterstilts.modules.expressions import format_tree
 from adapterstilts.modules.fusion import Mixture, Output, Product
-from adapterstilts.modules.kinds import KINDS, PLAIN
+from adapterstilts.modules.kinds import KINDS, PLAIN, Mapped
 from adapterstilts.modules.leaf import Part
 
 Added = Tensor | None  # None: nothing of the tree sits here
@@ -150,10 +150,10 @@ class Linear:
     parts: Parts
     mixtures: Mixtures
     path: str
-    base: Tensor  # W x
+    base: Mapped  # W x
 
     def at(self, tokens: Tensor) -> Linear:
-        return replace(self, base=self.base.index_select(1, tokens))
+        return replace(self, base=lambda: self.base().index_select(1, tokens))
 
     def module(self, name: str, state: Tensor) -> Added:
         total: Added = None

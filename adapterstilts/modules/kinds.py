@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from adapterstilts.settings import MethodSettings
 
-Delta = Callable[[Any, str, Tensor, Tensor], Tensor]
+Mapped = Callable[[], Tensor]  # W x in fp32, made when a kind asks for it
+Delta = Callable[[Any, str, Tensor, Mapped], Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,16 @@ def _lora_config(method: MethodSettings, sites: str, feedforward: str, dropout: 
     )
 
 
-def _lora_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+def _lora_delta(layer: Any, slot: str, x: Tensor, base: Mapped) -> Tensor:
     output: Tensor = layer.lora_B[slot](layer.lora_A[slot](layer.lora_dropout[slot](x))) * layer.scaling[slot]
     return output
 
 
-def _dora_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+def _dora_delta(layer: Any, slot: str, x: Tensor, base: Mapped) -> Tensor:
     # The magnitude is that of W + own delta alone, whatever else is in the stack.
-    output: Tensor = layer.lora_variant[slot].forward(layer, active_adapter=slot, x=x, result=base)
-    return output - base
+    result = base()
+    output: Tensor = layer.lora_variant[slot].forward(layer, active_adapter=slot, x=x, result=result)
+    return output - result
 
 
 def _lora_initialise(name: str, parameter: Tensor, generator: torch.Generator) -> None:
@@ -109,7 +111,7 @@ def remembered(layer: Any, slot: str) -> tuple[Tensor, ...]:
     return found
 
 
-def _pissa_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+def _pissa_delta(layer: Any, slot: str, x: Tensor, base: Mapped) -> Tensor:
     down, up = (tensor.to(x.device) for tensor in remembered(layer, slot))
     start: Tensor = functional.linear(functional.linear(x, down), up) * layer.scaling[slot]
     changed: Tensor = _lora_delta(layer, slot, x, base) - start
@@ -138,7 +140,7 @@ def adalora_factors(layer: Any, slot: str) -> tuple[Tensor, Tensor]:
     return layer.lora_A[slot] * layer.lora_E[slot], layer.lora_B[slot] * scale
 
 
-def _adalora_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+def _adalora_delta(layer: Any, slot: str, x: Tensor, base: Mapped) -> Tensor:
     inner = layer.lora_dropout[slot](x) @ (layer.lora_A[slot] * layer.lora_E[slot]).T
     output: Tensor = inner @ layer.lora_B[slot].T * layer.scaling[slot] / (layer.ranknum[slot] + 1e-5)
     return output
@@ -167,7 +169,7 @@ def _vera_config(method: MethodSettings, sites: str, feedforward: str, dropout: 
         )
 
 
-def _vera_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+def _vera_delta(layer: Any, slot: str, x: Tensor, base: Mapped) -> Tensor:
     down, up = (tensor.to(x.device) for tensor in remembered(layer, slot))
     inner = layer.vera_lambda_d[slot] * functional.linear(layer.vera_dropout[slot](x), down[:, : layer.in_features])
     output: Tensor = layer.vera_lambda_b[slot] * functional.linear(inner, up[: layer.out_features])
@@ -184,12 +186,13 @@ def _ia3_config(method: MethodSettings, sites: str, feedforward: str, dropout: f
     return IA3Config(target_modules=sites, feedforward_modules=feedforward)
 
 
-def _ia3_delta(layer: Any, slot: str, x: Tensor, base: Tensor) -> Tensor:
+def _ia3_delta(layer: Any, slot: str, x: Tensor, base: Mapped) -> Tensor:
     change: Tensor = layer.ia3_l[slot].flatten() - 1.0
     if not layer.is_feedforward:
-        return base * change
+        return base() * change
     weight: Tensor = layer.get_base_layer().weight
-    scaled: Tensor = functional.linear(x * change, weight.to(x.dtype))
+    # In the base's precision, as W x is: W raised to fp32 would be kept for the backward pass.
+    scaled: Tensor = functional.linear((x * change).to(weight.dtype), weight)
     return scaled
 
 

@@ -4,7 +4,8 @@
     device = base + modules + optimizer + activations                                    (a GPU)
 
 What is kept for the backward pass was counted layer by layer (saved tensors of packed execution, in units of the
-width): 10 d of a frozen layer, and what each method adds. docs/memory.md shows the forecast beside the measured peak.
+width): 9 or 10 d of a frozen layer, and what each method adds. docs/memory.md shows the forecast beside the measured
+peak.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ LIBRARIES = 560 * MIB
 FRAGMENTATION, RAGGED, UNPACKED, LEAN = 1.55, 2.2, 3.0, 1.05
 WEIGHT: Mapping[Precision, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.5 + 4 / 64, "int8-dynamic": 1}
 ACTIVATION: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "nf4": 2, "int8-dynamic": 4}
-CORE = 10  # widths kept in a frozen layer: query, key, value, context, two norms' inputs, the feed-forward's 4 d
+CORE = 9  # widths kept in a frozen layer: query, key, value, two norms' inputs, the feed-forward's 4 d
 PASSING = 24  # widths alive at one moment inside a layer, forward and backward
+# Of a bottleneck's kinds: states it reads, of the base's precision, and bytes of its own fp32, in widths.
+BOTTLENECKS = {"double_seq_bn": (2, 1.0), "par_bn": (1, 2.0), "compacter": (2, 1.6), "prefix_tuning": (1, 0.0)}
 ROWS_A_LANGUAGE = 30_000  # embedding rows that a language's data look up, until the data are tokenised
 
 
@@ -110,7 +113,7 @@ def forecast(work: Work, *, gpu: bool = False) -> Forecast:
     tokens = work.lengths.largest(engine.tokens, work.together * (work.batch or 10**9))
     if not engine.packed or any(module.name == "prefix_tuning" for module in work.modules):
         tokens = max(tokens, int(min(work.batch or 64, engine.tokens / work.lengths.mean) * work.lengths.longest))
-    kept = _kept(work, tokens) if work.batch is not None else 0
+    kept = _kept(work, tokens, gpu) if work.batch is not None else 0
     passing = PASSING * shape.width * _element(work) * tokens
     if work.batch is None:
         passing //= 2
@@ -158,7 +161,12 @@ def _modules(work: Work) -> int:
     return 4 * (sum(counts[:-1]) + others) + (12 * trained * work.together if work.batch is not None else 0)
 
 
-def _kept(work: Work, tokens: int) -> float:
+def core(precision: Precision, *, gpu: bool = False, base_dropout: bool = False) -> int:
+    """Widths kept in a frozen layer. On a CPU, in half precision or with dropout, attention keeps no context."""
+    return CORE + int(gpu or (ACTIVATION[precision] == 4 and not base_dropout))
+
+
+def _kept(work: Work, tokens: int, gpu: bool) -> float:
     """Bytes kept for the backward pass of one micro-batch."""
     shape = work.shape
     method = work.modules[-1]
@@ -166,16 +174,19 @@ def _kept(work: Work, tokens: int) -> float:
     chosen = [layers_of(part, shape.layers) for part in parts]
     layers = shape.layers - min(min(own) for own in chosen)
     bottleneck = all("sites" not in part.parameters for part in parts)
-    own = (added(part, work.precision, work.fused) * len(on) for part, on in zip(parts, chosen, strict=True))
-    layer = CORE * _element(work) + sum(own) / layers
+    # Where rows are told apart or segments computed again, what a module reads is kept in fp32.
+    precision = "fp32" if work.together > 1 or work.engine.recompute else work.precision
+    own = (added(part, precision, work.fused) * len(on) for part, on in zip(parts, chosen, strict=True))
+    widths = core(work.precision, gpu=gpu, base_dropout=work.base_dropout)
+    layer = widths * _element(work) + sum(own) / layers
     if work.engine.recompute:
         segments = math.ceil(layers / work.engine.recompute)
         total = segments * _element(work) + min(layers, work.engine.recompute) * layer
     else:
         total = layers * layer
         # Below the lowest bottleneck nothing needs a gradient; of a last layer read at <s>, only keys and values do.
-        total -= (CORE - 1) * _element(work) if bottleneck else 0
-        total -= (CORE - 2) * _element(work) if work.reads_first and work.engine.first_only else 0
+        total -= (widths - 1) * _element(work) if bottleneck else 0
+        total -= (widths - 2) * _element(work) if work.reads_first and work.engine.first_only else 0
     if work.base_dropout:
         # A byte for each weight of each head of 64, over a row as long as a token's own, and two masks a layer.
         total += layers * (work.lengths.around / 64 + 2)
@@ -186,17 +197,19 @@ def _kept(work: Work, tokens: int) -> float:
 
 def added(method: MethodSettings, precision: Precision, fused: int = 0) -> float:
     """Bytes, in widths, that a method keeps in each layer and token beside those of the frozen layer."""
-    given = method.parameters
+    given, element = method.parameters, ACTIVATION[precision]
     sites = [site for site in SITES if site in given.get("sites", ())]
     widths = {site: 4 if site == "output" else 1 for site in sites}
     outputs = sum(4 if site == "intermediate" else 1 for site in sites)
     if method.name == "ia3":
-        return 4.0 * sum(widths[site] if site in given["inputs"] else 1 for site in sites)
+        return float(element * sum(widths[site] if site in given["inputs"] else 1 for site in sites))
     if sites:
-        # In fp32 the sites that read one tensor keep it once; from a bf16 base each site keeps its own fp32 copy.
-        inputs = {"attention" if site in ("query", "key", "value") else site: widths[site] for site in sites}
-        read = sum(inputs.values()) if ACTIVATION[precision] == 4 else sum(widths.values())
-        twice = 2 * outputs if method.name in ("dora", "vera") else 0
-        return 4.0 * (read + twice + fused * outputs) + 4.0 * int(given.get("r", 8)) * len(sites) / 1024
-    own = {"double_seq_bn": 9.1, "double_seq_bn_inv": 9.1, "compacter": 9.2, "par_bn": 6.1, "prefix_tuning": 4.0}
-    return own.get(method.name, 8.4) + 4.0 * (fused + 2 if fused else 0)
+        inner = 4.0 * int(given.get("r", 8)) * len(sites) / 1024
+        if method.name == "vera":  # of its frozen projections no input is kept
+            return 4.0 * (1 + fused) * outputs + inner
+        # Sites that read one tensor keep it once, in the base's precision.
+        read = {"attention" if site in ("query", "key", "value") else site: widths[site] for site in sites}
+        twice = 2 * outputs if method.name == "dora" else 0
+        return element * sum(read.values()) + 4.0 * (twice + fused * outputs) + inner
+    inputs, inner = BOTTLENECKS.get(method.name.removesuffix("_inv"), (2, 0.3))
+    return element * inputs + inner + 4.0 * (fused + 2 if fused else 0)
