@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,9 @@ def main() -> None:
     rows: list[Row] = []
     for name, row in rows_of(size).items():
         if options.only and not any(part in name for part in options.only):
+            continue
+        if row.get("precision") == "nf4" and find_spec("bitsandbytes") is None:
+            print(f"{name}: left out, bitsandbytes is not installed", file=sys.stderr)
             continue
         found = {"name": name, **row}
         command = [sys.executable, __file__, "--size", options.size, "--row", json.dumps(row)]
