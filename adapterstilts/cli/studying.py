@@ -105,12 +105,13 @@ def answered(
 def _show(console: Console, made: Study, paths: dict[str, Path]) -> None:
     from rich.text import Text
 
-    from adapterstilts.report.studies.page import findings, not_found
     from adapterstilts.report.studies.render import ALL_FOUND, NOTHING
+    from adapterstilts.report.studies.told import answers, findings, not_found
 
     console.print(Text(made.results.facts.recipe, style="bold"))
     console.print(Text(made.question, style="dim"))
     parts = (
+        ("Answer", answers(made)),
         ("Design", made.design),
         ("What was found", findings(made) or [NOTHING]),
         ("What was not found", not_found(made) or [ALL_FOUND]),

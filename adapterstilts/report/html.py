@@ -11,8 +11,9 @@ from typing import Any
 from adapterstilts.report import words
 from adapterstilts.report.facts import Facts
 from adapterstilts.report.figures import Figure, forest, fused, heat, layers, scatter, thresholds, usage
+from adapterstilts.report.notes import method_notes
 from adapterstilts.report.results import Results, Target
-from adapterstilts.report.sentences import Sentence, cautions, headline, method_notes, sentences
+from adapterstilts.report.sentences import Sentence, cautions, headline, sentences
 from adapterstilts.report.theme import variables
 from adapterstilts.study.gains import verdict
 from adapterstilts.study.published import PublishedRow

@@ -56,7 +56,9 @@ def forest(target: Target, facts: Facts) -> Figure | None:
         )
         for g in gains
     ]
-    return finish(figure, f"gains-{target.task}", "Gain over the baseline", caption, head, rows)
+    return finish(
+        figure, f"gains-{target.task}", f"Gain over the baseline: {facts.name(target.task)}", caption, head, rows
+    )
 
 
 def _gain_row(axes: Any, row: int, item: Gain, reach: float) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from adapterstilts.report.figures import points
 from adapterstilts.report.results import Target
-from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
+from adapterstilts.report.studies.design import arms_told, budget, runs_told
+from adapterstilts.report.studies.page import Material, Number, Study, Table, parts
 from adapterstilts.report.words import NONE, number, plural, signed, span
-from adapterstilts.study.contrast import Contrast, contrast, judged
+from adapterstilts.study.contrast import Contrast, contrast
 from adapterstilts.study.intervals import t_interval
 from adapterstilts.study.measures import Measure, mean, minus
 from adapterstilts.study.published import beside
@@ -49,13 +50,14 @@ def make(material: Material) -> Study:
         QUESTION,
         (arms_told(material, [without, having]), budget(material, [without, having]), runs_told(material),
          f"Parameters of the bases: {counted}."),
-        tuple(judged(contrasts)),
+        parts({"The gain on each base": contrasts}),
         material.results,
         tuple(tables),
         lambda: (
             points(f"scale-{task}", f"Gain by size: {name}", "parameters of the base", "gain in points", gain, sizes)
             for task, name, gain in drawn
         ),
+        (*found, *missed),
         tuple(found),
         tuple(missed),
         ("Gain by size: a line through the bases' mean gains over the logarithm of their size; the base is the unit;"
@@ -78,12 +80,12 @@ def _interactions(slopes: list[tuple[Slope | None, str]]) -> tuple[list[str], li
     found = [_interaction(slope, of, p) for (slope, of), p in zip(tested, corrected, strict=True) if p < 0.05]
     missed = [_interaction(slope, of, p) for (slope, of), p in zip(tested, corrected, strict=True) if p >= 0.05]
     few = "fewer than three bases of known size, so no interaction can be tested."
-    return found, [*missed, *(f"Gain by size, {of}: {few}" for slope, of in slopes if slope is None)]
+    return found, [*missed, *(f"**Gain by size**, {of}: {few}" for slope, of in slopes if slope is None)]
 
 
 def _interaction(slope: Slope, of: str, p: float) -> str:
     ends = f"{signed(slope.value)} points for each doubling (95 % interval {span(slope.interval, sign=True)}"
-    text = f"Gain by size, {of}: {ends}, corrected p = {number(p, 3)}, {plural(slope.clusters, 'base')})"
+    text = f"**Gain by size**, {of}: {ends}, corrected p = {number(p, 3)}, {plural(slope.clusters, 'base')})"
     return f"{text}." if p < 0.05 else f"{text}: no interaction found."
 
 

@@ -7,11 +7,11 @@ from itertools import combinations
 
 from adapterstilts.report.figures import Figure, curves, forest
 from adapterstilts.report.results import Target
-from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
-from adapterstilts.report.words import NONE, number, signed, span
-from adapterstilts.study.contrast import Contrast, contrast, judged
-from adapterstilts.study.intervals import grouped_interval
-from adapterstilts.study.measures import Measure, mean, minus
+from adapterstilts.report.studies.design import arms_told, budget, runs_told
+from adapterstilts.report.studies.page import Cell, Material, Number, Study, Table, parts
+from adapterstilts.report.words import number
+from adapterstilts.study.contrast import Contrast, contrast
+from adapterstilts.study.measures import mean, minus
 
 QUESTION = (
     "How much does a target lose in another domain than its training data's, and does the loss depend on whether the"
@@ -23,7 +23,8 @@ def make(material: Material) -> Study:
     """Roles: ``baseline``, ``arms``, ``shifted`` (task -> the same task in another domain)."""
     arms = [material.role("baseline"), *material.role("arms")]
     facts = material.results.facts
-    contrasts: list[Contrast | None] = []
+    lost: list[Contrast | None] = []
+    differing: list[Contrast | None] = []
     tables: list[Table] = []
     drawn: list[tuple[Target, Target, list[str]]] = []
     for task, other in material.role("shifted").items():
@@ -37,11 +38,11 @@ def make(material: Material) -> Study:
                 near, far = (mean(material.scores(t), arm, languages) for t in (inside, outside))
                 drops[arm] = minus(near, far, "drop")
                 of = f"{over}, {facts.name(other)} minus {facts.name(task)}"
-                contrasts.append(contrast(f"{task}/{over}/{arm}", f"{arm} shifted", f"{arm} in domain", of, far, near))
+                lost.append(contrast(f"{task}/{over}/{arm}", f"{arm} shifted", f"{arm} in domain", of, far, near))
             for a, b in combinations(arms, 2):
                 of = f"the drop under shift {over} on {facts.name(task)}"
-                contrasts.append(contrast(f"{task}/{over}/drop", b, a, of, drops[b], drops[a]))
-            tables.append(_table(material, inside, outside, arms, languages, over, drops))
+                differing.append(contrast(f"{task}/{over}/drop", b, a, of, drops[b], drops[a]))
+        tables += _table(material, inside, outside, arms, shared)
         drawn.append((inside, outside, shared))
 
     def draw() -> Iterator[Figure | None]:
@@ -56,7 +57,7 @@ def make(material: Material) -> Study:
         "domain-shift",
         QUESTION,
         (arms_told(material, arms), budget(material, arms[1:]), runs_told(material)),
-        tuple(judged(contrasts)),
+        parts({"Drop by arm": differing, "Loss in the other domain": lost}),
         material.results,
         tuple(tables),
         draw,
@@ -64,30 +65,19 @@ def make(material: Material) -> Study:
     )
 
 
-def _table(
-    material: Material,
-    inside: Target,
-    outside: Target,
-    arms: list[str],
-    languages: list[str],
-    over: str,
-    drops: dict[str, Measure | None],
-) -> Table:
-    body = []
+def _table(material: Material, inside: Target, outside: Target, arms: list[str], shared: list[str]) -> Iterator[Table]:
+    """Every language in its domain and outside it, mean over runs; none where no language is in both."""
+    near, far = material.scores(inside), material.scores(outside)
+    english = material.results.facts.english
+    body: list[tuple[Cell, ...]] = []
     for arm in arms:
-        near, far = (mean(material.scores(t), arm, languages) for t in (inside, outside))
-        drop = drops[arm]
-        if near is None or far is None or drop is None:
-            continue
-        ends = grouped_interval(list(drop.values.values()), [pair.base for pair in drop.values])
-        body.append(
-            (
-                material.name(arm),
-                Number(number(near.mean), near.rows),
-                Number(number(far.mean), far.rows),
-                Number(signed(-drop.mean), drop.rows),
-                span(ends) or NONE,
-            )
-        )
-    head = ("Arm", "in domain", "shifted", "change", "95 % of the drop")
-    return Table(f"{material.name(inside.task)}, {over}", head, tuple(body))
+        for language in (english, *shared):
+            both = mean(near, arm, (language,)), mean(far, arm, (language,))
+            drop = minus(*both, "drop")
+            if both[0] and both[1] and drop:
+                cells = (*(Number(number(m.mean), m.rows) for m in both if m), Number(number(drop.mean), drop.rows))
+                body.append((material.name(arm), material.name(language), *cells))
+    if body:
+        head = ("Arm", "Language", "in domain", "shifted", "drop")
+        note = f"Percent, mean over runs. Shifted: {material.name(outside.task)}."
+        yield Table(f"{material.name(inside.task)} by language", head, tuple(body), note, 2)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapterstilts.report.figures import heat, matrix
-from adapterstilts.report.studies.page import Cell, Material, Number, Study, Table, arms_told, runs_told
+from adapterstilts.report.studies.design import arms_told, runs_told
+from adapterstilts.report.studies.page import Cell, Material, Number, Part, Study, Table
 from adapterstilts.report.words import NONE, listed, number, signed
 from adapterstilts.study.contrast import Contrast, contrast, judged
 from adapterstilts.study.measures import mean
@@ -30,10 +31,11 @@ def make(material: Material) -> Study:
         "transfer",
         QUESTION,
         (arms_told(material, arms), runs_told(material)),
-        tuple(contrasts),
+        (Part("Against no intermediate task", tuple(contrasts)),),
         material.results,
         (*_gains(material, found, rows), *([_ranking_table(material, rankings)] if rankings else [])),
         lambda: (matrix(found, facts), *(heat(t, facts) for t in material.targets(material.role("without")))),
+        _known(rankings),
         tuple(text for text, holds in told if holds),
         tuple(text for text, holds in told if not holds),
         ("Averages are over targets, with and without the retrieval tasks, which dominate them where they are raw.",),
@@ -139,13 +141,27 @@ def _rankings(material: Material, found: Matrix) -> list[Ranking]:
     return out
 
 
+def _agrees(item: Ranking) -> bool:
+    return item.tau is not None and item.p is not None and item.tau > 0 and item.p < 0.05
+
+
+def _known(rankings: list[Ranking]) -> tuple[str, ...]:
+    """Whether the predictions agree with the measurement, all together; nothing where none was asked for."""
+    if not rankings:
+        return ()
+    lost = [item.regret for item in rankings]
+    said = f"agrees with the measured one in {sum(map(_agrees, rankings))} of {len(rankings)} cases"
+    cost = f"following it costs {number(sum(lost) / len(lost))} points on average and {number(max(lost))} at most"
+    return (f"**Could one have known.** The predicted ranking {said} (Kendall's tau, p < 0.05); {cost}.",)
+
+
 def _told(item: Ranking) -> tuple[str, bool]:
     said = f"{item.target}: predicted best **{item.predicted[0]}**, measured best **{item.measured[0]}**"
     said += f", {number(item.regret)} points lost by following the prediction"
     if item.tau is None or item.p is None:
         return f"{said}; too few tasks for a rank correlation.", False
     said += f"; Kendall's tau {number(item.tau, 2)}, p = {number(item.p, 2)}, {len(item.measured)} tasks"
-    return (f"{said}.", True) if item.p < 0.05 and item.tau > 0 else (f"{said}: no agreement found.", False)
+    return (f"{said}.", True) if _agrees(item) else (f"{said}: no agreement found.", False)
 
 
 def _ranking_table(material: Material, rankings: list[Ranking]) -> Table:

@@ -1,0 +1,124 @@
+"""A study in words: the answer of each part, what was found, what was not, and every contrast as a row of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from adapterstilts.report.studies.page import Number, Part, Study, Table
+from adapterstilts.report.words import NONE, listed, number, p_text, plural, signed, span
+from adapterstilts.study.contrast import Contrast
+
+Names = Callable[[str], str]
+NOTHING = "no difference found"
+
+
+def answers(study: Study) -> list[str]:
+    """One sentence for each part of the question."""
+    return [*study.answer, *(_answer(part, study.results.facts.name) for part in study.parts)]
+
+
+def findings(study: Study) -> list[str]:
+    """What was found, in the order of the study; one sentence for each pair of arms."""
+    return [*study.found, *_pairs((item for item in study.contrasts if item.found != NOTHING), study)]
+
+
+def not_found(study: Study) -> list[str]:
+    """What was looked for and not found, with what remains possible."""
+    return [*study.not_found, *_pairs((item for item in study.contrasts if item.found == NOTHING), study)]
+
+
+def contrast_table(study: Study) -> Table:
+    """Every contrast with its tests."""
+    name = study.results.facts.name
+    body = tuple(
+        (
+            f"{name(item.a)} − {name(item.b)}",
+            item.of,
+            item.found,
+            Number(number(item.left), item.rows),
+            Number(number(item.right), item.rows),
+            Number(signed(item.mean, 2), item.rows),
+            span(item.interval, sign=True) or NONE,
+            _runs([item]),
+            p_text(item.p),
+            p_text(item.adjusted),
+            p_text(item.flip),
+            number(item.effect, 2),
+        )
+        for item in study.contrasts
+    )
+    head = ("Contrast", "Of", "Verdict", "first", "second", "difference", "95 %", "over")
+    note = f"In points. Holm's correction is over the {_family(study)} contrasts of this page that have an interval."
+    return Table("All contrasts", (*head, "p", "p (Holm)", "p (flip)", "d_z"), body, note, 3)
+
+
+def tests_told(study: Study) -> list[str]:
+    """How the contrasts were tested."""
+    runs = max((len(item.values) for item in study.contrasts), default=0)
+    flip = f"; with {runs} runs it cannot be below {number(2 / 2**runs, 3)}" if runs > 1 else ""
+    return [
+        "Scores are percent on the split named with each number. Zero-shot is the mean over all languages but English.",
+        "A contrast is the difference of two arms on the same base with the same seed, in points. Its interval is"
+        " Student's t over these runs at 95 %, or over the bases where these differ beyond their seeds (F test,"
+        " p < 0.05).",
+        f"A difference is claimed where zero is excluded after Holm's correction over the {_family(study)} contrasts of"
+        " this page. “No difference found” does not mean that there is none: the interval says what remains possible.",
+        f"p (flip) flips the signs of the runs in all ways{flip}. d_z is the mean difference by its standard deviation"
+        " over runs, with Hedges' factor.",
+        "Figures of gains and of languages have their own correction: over arms and targets, and over the languages of"
+        " an arm.",
+    ]
+
+
+def _family(study: Study) -> int:
+    return max((item.family for item in study.contrasts), default=0)
+
+
+def _answer(part: Part, name: Names) -> str:
+    """How many contrasts of a part show a difference, and the largest of them (or of all where none does)."""
+    claimed = [item for item in part.contrasts if item.found != NOTHING]
+    shown = max(claimed or part.contrasts, key=lambda item: abs(item.mean))
+    many = len(part.contrasts)
+    if claimed:
+        words = [f"{word} in {n}" for word in ("higher", "lower") if (n := [c.found for c in claimed].count(word))]
+        said = listed(words).capitalize() if many > 1 else f"A difference: {claimed[0].found}"
+    elif shown.p is None:
+        said = "One run shows no spread, so nothing can be claimed" if len(shown.values) == 1 else "Nothing to test"
+    else:
+        said = "No difference found"
+    said += f" of {many} comparisons" if claimed and many > 1 else f" in {many} comparisons" if many > 1 else ""
+    ends = f"95 % interval {span(shown.interval, sign=True)}; " if span(shown.interval) else ""
+    size = f"{signed(shown.mean)} points ({ends}{_runs([shown])})"
+    what = f"**{name(shown.a)}** against **{name(shown.b)}**, {shown.of}"
+    return f"**{part.title}.** {said}{'; the largest' if many > 1 else ''}: {what}, {size}."
+
+
+def _pairs(items: Iterable[Contrast], study: Study) -> list[str]:
+    """One sentence for each pair of arms, with all that was compared between them."""
+    name = study.results.facts.name
+    by_pair: dict[tuple[str, str], list[Contrast]] = {}
+    for item in items:
+        by_pair.setdefault((item.a, item.b), []).append(item)
+    return [
+        f"**{name(a)}** against **{name(b)}** ({_runs(group)}): {'; '.join(map(_size, group))}."
+        for (a, b), group in by_pair.items()
+    ]
+
+
+def _runs(items: list[Contrast]) -> str:
+    counts = sorted({len(item.values) for item in items})
+    runs = plural(counts[-1], "run") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} runs"
+    bases = len({pair.base for item in items if item.interval.unit == "base" for pair in item.pairs})
+    return f"{runs}, interval over {plural(bases, 'base')}" if bases else runs
+
+
+def _size(item: Contrast) -> str:
+    """ "zero-shot on XCOPA +1.6 points (−0.1 to +3.1 remain possible)"."""
+    said = f"{item.of} {signed(item.mean)} points"
+    ends = span(item.interval, sign=True)
+    if not ends:
+        return f"{said} (no interval: anything remains possible)"
+    if item.found != NOTHING:
+        return f"{said} (95 % interval {ends})"
+    none = ", or none after correction," if item.interval.excludes(0) else ""
+    return f"{said} ({ends}{none} remain possible)"
