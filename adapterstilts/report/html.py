@@ -20,7 +20,7 @@ from adapterstilts.study.published import PublishedRow
 from adapterstilts.study.scores import Score
 
 # A number stays on one line with its interval and its percent sign.
-TOGETHER = re.compile("\\S+ \\([\\d+.\u2212]+ to [\\d+.\u2212]+\\)|\\d %")
+TOGETHER = re.compile("\\S+ \\([\\d+.\u2212]+ to [\\d+.\u2212]+\\)|[\\d+.\u2212]+ to [\\d+.\u2212]+|\\d %")
 VARIANTS = {"raw": "raw", "centred": "means subtracted"}
 
 

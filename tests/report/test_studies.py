@@ -105,9 +105,9 @@ def test_words_are_made_of_the_contrasts() -> None:
         mine = [item for item in made.contrasts if (item.found == "no difference found") == nothing]
         assert mine and sum(text.count(" points (") for text in told) == len(mine)
         for item in mine:
-            (text,) = [t for t in told if t.startswith(f"**{item.a}** against **{item.b}** (3 runs): ")]
+            (text,) = [t for t in told if t.startswith(f"**{item.a}** against **{item.b}** (3 runs; ")]
             (part,) = [p for p in text.split("; ") if f"{item.of} " in p]
-            assert f"{abs(item.mean):.1f} points" in part and ("remain possible" in part) == nothing
+            assert f"{abs(item.mean):.1f} points" in part and ("in brackets what remains possible" in text) == nothing
             leaves_out = nothing and item.interval.excludes(0)  # by itself, not after correction
             assert ("or none after correction" in part) == leaves_out
 

@@ -71,7 +71,7 @@ def make(material: Material) -> Study:
         "distance",
         QUESTION,
         (arms_told(material, arms), budget(material, arms), runs_told(material), _detectable(targets, predictors)),
-        parts({"Points by distance, with and without": _slopes(material, targets, arms, distances)}),
+        parts({"Slope with and without intermediate training": _slopes(material, targets, arms, distances)}),
         material.results,
         (_table(material, relations),),
         draw,

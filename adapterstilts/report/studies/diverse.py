@@ -19,7 +19,7 @@ QUESTION = (
     " smaller set, as Weller et al. (2022) found for English?"
 )
 Reader = Callable[[Scores, str, Sequence[str]], Measure | None]
-READERS: dict[str, Reader] = {"mean": mean, "worst language": worst, "spread over languages": spread}
+READERS: dict[str, Reader] = {"zero-shot mean": mean, "worst language": worst, "spread over languages": spread}
 
 
 def make(material: Material) -> Study:
@@ -29,23 +29,23 @@ def make(material: Material) -> Study:
     arms = [baseline, *(arm for pair in pairs for arm in pair)]
     facts = material.results.facts
     targets = material.targets(baseline)
-    mixed: list[Contrast | None] = []
+    mixed: dict[str, list[Contrast | None]] = {what: [] for what in READERS}
     gained: list[Contrast | None] = []
     for target in targets:
         scores = material.scores(target)
         for multi, sequential in pairs:
             for what, read in READERS.items():
-                of = f"{what} of the zero-shot languages on {facts.name(target.task)}"
+                of = f"{what} on {facts.name(target.task)}"
                 a, b = read(scores, multi, target.zero_shot), read(scores, sequential, target.zero_shot)
-                mixed.append(contrast(f"{target.task}/{what}", multi, sequential, of, a, b))
+                mixed[what].append(contrast(f"{target.task}/{what}", multi, sequential, of, a, b))
         for arm in arms[1:]:
-            of = f"mean of the zero-shot languages on {facts.name(target.task)}"
+            of = f"zero-shot mean on {facts.name(target.task)}"
             a, b = mean(scores, arm, target.zero_shot), mean(scores, baseline, target.zero_shot)
             gained.append(contrast(f"{target.task}/baseline", arm, baseline, of, a, b))
     made = parts(
         {
-            "One mix or one after the other": mixed,
-            "Advantage of the mix where the target is smaller": _weller(material, pairs),
+            **{f"Mix or sequence, {what}": found for what, found in mixed.items()},
+            "Advantage of the mix by size of the target": _weller(material, pairs),
             "Against the target alone": gained,
         }
     )
@@ -92,8 +92,8 @@ def _weller(material: Material, pairs: list[tuple[str, str]]) -> list[Contrast |
 def _condition(material: Material, item: Contrast) -> tuple[str, bool]:
     """What the contrast says of the published condition, and whether that is a finding."""
     small, large = material.name(item.a), material.name(item.b)
-    edges = f"the mix gains {signed(item.left)} points over the sequence where the target is smaller ({small})"
-    edges += f" and {signed(item.right)} where it is larger ({large})"
+    edges = f"the mix gains {signed(item.left)} points over the sequence where the target is smaller, {small},"
+    edges += f" and {signed(item.right)} where it is larger, {large}"
     if item.found == "no difference found":
         said = "That the mix does better where the target is smaller (Weller et al.) was not found"
         return f"{said}: {edges}; the two cannot be told apart.", False

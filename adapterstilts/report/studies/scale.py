@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from adapterstilts.report.figures import points
 from adapterstilts.report.results import Target
 from adapterstilts.report.studies.design import arms_told, budget, runs_told
 from adapterstilts.report.studies.page import Material, Number, Study, Table, parts
-from adapterstilts.report.words import NONE, number, plural, signed, span
+from adapterstilts.report.words import NONE, listed, number, plural, signed, span
 from adapterstilts.study.contrast import Contrast, contrast
 from adapterstilts.study.intervals import t_interval
 from adapterstilts.study.measures import Measure, mean, minus
@@ -33,11 +35,10 @@ def make(material: Material) -> Study:
         scores = material.scores(target)
         for languages, over in ((target.zero_shot, "zero-shot"), ((facts.english,), "in English")):
             a, b = mean(scores, having, languages), mean(scores, without, languages)
-            for base in material.results.bases:
-                of = f"{over} on {facts.name(target.task)}, base {facts.name(base)}"
-                contrasts.append(
-                    contrast(f"{target.task}/{over}/{base}", having, without, of, _of(a, base), _of(b, base))
-                )
+            for bases in _by_size(material.results.bases, sizes):
+                of = f"{over} on {facts.name(target.task)} from {listed([facts.name(base) for base in bases])}"
+                key = f"{target.task}/{over}/{'+'.join(bases)}"
+                contrasts.append(contrast(key, having, without, of, _of(a, bases), _of(b, bases)))
             gain = minus(a, b, over)
             slopes.append((by_size(gain, sizes) if gain else None, f"{over} on {facts.name(target.task)}"))
             if gain and over == "zero-shot":
@@ -50,7 +51,7 @@ def make(material: Material) -> Study:
         QUESTION,
         (arms_told(material, [without, having]), budget(material, [without, having]), runs_told(material),
          f"Parameters of the bases: {counted}."),
-        parts({"The gain on each base": contrasts}),
+        parts({"The gain on each size": contrasts}),
         material.results,
         tuple(tables),
         lambda: (
@@ -66,11 +67,19 @@ def make(material: Material) -> Study:
     )  # fmt: skip
 
 
-def _of(measure: Measure | None, base: str) -> Measure | None:
+def _by_size(bases: Sequence[str], sizes: Mapping[str, float]) -> list[list[str]]:
+    """The bases of one size together; one of unknown size by itself."""
+    alike: dict[float | str, list[str]] = {}
+    for base in bases:
+        alike.setdefault(sizes.get(base, base), []).append(base)
+    return list(alike.values())
+
+
+def _of(measure: Measure | None, bases: Sequence[str]) -> Measure | None:
     if measure is None:
         return None
-    values = {pair: value for pair, value in measure.values.items() if pair.base == base}
-    return Measure(measure.name, values, tuple(r for r in measure.rows if r.base == base)) if values else None
+    values = {pair: value for pair, value in measure.values.items() if pair.base in bases}
+    return Measure(measure.name, values, tuple(r for r in measure.rows if r.base in bases)) if values else None
 
 
 def _interactions(slopes: list[tuple[Slope | None, str]]) -> tuple[list[str], list[str]]:

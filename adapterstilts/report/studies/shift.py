@@ -37,7 +37,7 @@ def make(material: Material) -> Study:
             for arm in arms:
                 near, far = (mean(material.scores(t), arm, languages) for t in (inside, outside))
                 drops[arm] = minus(near, far, "drop")
-                of = f"{over}, {facts.name(other)} minus {facts.name(task)}"
+                of = f"{over} on {facts.name(task)}"
                 lost.append(contrast(f"{task}/{over}/{arm}", f"{arm} shifted", f"{arm} in domain", of, far, near))
             for a, b in combinations(arms, 2):
                 of = f"the drop under shift {over} on {facts.name(task)}"
@@ -57,7 +57,7 @@ def make(material: Material) -> Study:
         "domain-shift",
         QUESTION,
         (arms_told(material, arms), budget(material, arms[1:]), runs_told(material)),
-        parts({"Drop by arm": differing, "Loss in the other domain": lost}),
+        parts({"Loss in the other domain": lost, "Whether arms differ in this loss": differing}),
         material.results,
         tuple(tables),
         draw,

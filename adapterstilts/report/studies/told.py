@@ -88,7 +88,8 @@ def _answer(part: Part, name: Names) -> str:
         said = "No difference found"
     said += f" of {many} comparisons" if claimed and many > 1 else f" in {many} comparisons" if many > 1 else ""
     ends = f"95 % interval {span(shown.interval, sign=True)}; " if span(shown.interval) else ""
-    size = f"{signed(shown.mean)} points ({ends}{_runs([shown])})"
+    nearly = "; zero is not left out after correction" if not claimed and shown.interval.excludes(0) else ""
+    size = f"{signed(shown.mean)} points ({ends}{_runs([shown])}{nearly})"
     what = f"**{name(shown.a)}** against **{name(shown.b)}**, {shown.of}"
     return f"**{part.title}.** {said}{'; the largest' if many > 1 else ''}: {what}, {size}."
 
@@ -100,9 +101,16 @@ def _pairs(items: Iterable[Contrast], study: Study) -> list[str]:
     for item in items:
         by_pair.setdefault((item.a, item.b), []).append(item)
     return [
-        f"**{name(a)}** against **{name(b)}** ({_runs(group)}): {'; '.join(map(_size, group))}."
+        f"**{name(a)}** against **{name(b)}** ({_runs(group)}; {_brackets(group)}): {'; '.join(map(_size, group))}."
         for (a, b), group in by_pair.items()
     ]
+
+
+def _brackets(group: list[Contrast]) -> str:
+    """What stands in brackets after the sizes of a group."""
+    if all(not span(item.interval) for item in group):
+        return "no interval, so anything remains possible"
+    return "in brackets what remains possible" if group[0].found == NOTHING else "95 % intervals"
 
 
 def _runs(items: list[Contrast]) -> str:
@@ -113,12 +121,7 @@ def _runs(items: list[Contrast]) -> str:
 
 
 def _size(item: Contrast) -> str:
-    """ "zero-shot on XCOPA +1.6 points (−0.1 to +3.1 remain possible)"."""
-    said = f"{item.of} {signed(item.mean)} points"
+    """ "zero-shot on XCOPA +1.6 points (−0.1 to +3.1)"."""
     ends = span(item.interval, sign=True)
-    if not ends:
-        return f"{said} (no interval: anything remains possible)"
-    if item.found != NOTHING:
-        return f"{said} (95 % interval {ends})"
-    none = ", or none after correction," if item.interval.excludes(0) else ""
-    return f"{said} ({ends}{none} remain possible)"
+    none = ", or none after correction" if item.found == NOTHING and item.interval.excludes(0) else ""
+    return f"{item.of} {signed(item.mean)} points" + (f" ({ends}{none})" if ends else "")
