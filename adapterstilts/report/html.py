@@ -19,8 +19,9 @@ from adapterstilts.study.gains import verdict
 from adapterstilts.study.published import PublishedRow
 from adapterstilts.study.scores import Score
 
-# A number stays on one line with its interval and its percent sign.
-TOGETHER = re.compile("\\S+ \\([\\d+.\u2212]+ to [\\d+.\u2212]+\\)|[\\d+.\u2212]+ to [\\d+.\u2212]+|\\d %")
+# A number stays on one line with its interval, its unit and what it is of.
+_N = "[\\d+.\u2212]+"
+TOGETHER = re.compile(f"\\S+ \\({_N} to {_N}\\)|{_N} to {_N}|\\d %|{_N} points|p = {_N}")
 VARIANTS = {"raw": "raw", "centred": "means subtracted"}
 
 

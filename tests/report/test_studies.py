@@ -157,6 +157,16 @@ def test_gain_by_size_is_found_and_not_invented() -> None:
     assert {row.task for row in grown.published} == {"xcopa"}
 
 
+@pytest.mark.parametrize(("growth", "word"), [(5.0, "higher"), (0.0, "no difference found")])
+def test_two_bases_are_compared_seed_by_seed(growth: float, word: str) -> None:
+    sizes = {"small": 1e5, "large": 2e5}
+    rows = run({"copa": {"none": 0.0, "with": {"small": 2.0, "large": 2.0 + growth}}}, bases=("large", "small"))
+    made = study(*rows, {"name": "scale", "without": "none", "with": "with", "parameters": sizes})
+    assert said(made, "copa/zero-shot/size", "large", "small") == word
+    (item,) = [c for c in made.contrasts if c.key == "copa/zero-shot/size"]
+    assert len(item.values) == 3 and item.mean == pytest.approx(growth, abs=1.0)
+
+
 def test_the_drop_under_shift_differs_between_arms() -> None:
     effects = {"copa": {"none": 0.0, "en": 5.0, "multi": 5.0}, "copa-far": {"none": -10.0, "en": -9.0, "multi": 0.0}}
     roles = {"name": "domain-shift", "baseline": "none", "arms": ["en", "multi"], "shifted": {"copa": "copa-far"}}

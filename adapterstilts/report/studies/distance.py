@@ -64,7 +64,7 @@ def make(material: Material) -> Study:
 
     def draw() -> Iterator[Figure | None]:
         for (kind, table), target in product(predictors.items(), targets):
-            along = kind if kind == PRETRAINING else f"distance from English ({kind})"
+            along = kind if kind == PRETRAINING else f"{_named(kind)} from English"
             yield lines(material.scores(target), arms, target, facts, table, kind, along)
 
     return Study(

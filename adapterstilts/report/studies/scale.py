@@ -14,7 +14,7 @@ from adapterstilts.study.intervals import t_interval
 from adapterstilts.study.measures import Measure, mean, minus
 from adapterstilts.study.published import beside
 from adapterstilts.study.regression import Slope, by_size
-from adapterstilts.study.scores import Scores
+from adapterstilts.study.scores import Pair, Scores
 from adapterstilts.study.tests import holm
 
 QUESTION = (
@@ -28,6 +28,7 @@ def make(material: Material) -> Study:
     sizes = {base: float(n) for base, n in material.roles.get("parameters", {}).items() if n}
     facts = material.results.facts
     contrasts: list[Contrast | None] = []
+    between: list[Contrast | None] = []
     tables: list[Table] = []
     drawn: list[tuple[str, str, Measure]] = []
     slopes: list[tuple[Slope | None, str]] = []
@@ -40,6 +41,9 @@ def make(material: Material) -> Study:
                 key = f"{target.task}/{over}/{'+'.join(bases)}"
                 contrasts.append(contrast(key, having, without, of, _of(a, bases), _of(b, bases)))
             gain = minus(a, b, over)
+            between.append(
+                _between(gain, sizes, f"{target.task}/{over}", f"the gain {over} on {facts.name(target.task)}")
+            )
             slopes.append((by_size(gain, sizes) if gain else None, f"{over} on {facts.name(target.task)}"))
             if gain and over == "zero-shot":
                 tables.append(_table(target, scores, gain, material, without, having, sizes))
@@ -51,7 +55,7 @@ def make(material: Material) -> Study:
         QUESTION,
         (arms_told(material, [without, having]), budget(material, [without, having]), runs_told(material),
          f"Parameters of the bases: {counted}."),
-        parts({"The gain on each size": contrasts}),
+        parts({"The gain on the larger of two bases": between, "The gain on each size": contrasts}),
         material.results,
         tuple(tables),
         lambda: (
@@ -62,7 +66,8 @@ def make(material: Material) -> Study:
         tuple(found),
         tuple(missed),
         ("Gain by size: a line through the bases' mean gains over the logarithm of their size; the base is the unit;"
-         " p is corrected over the interactions of this page (Holm).",),
+         " p is corrected over the interactions of this page (Holm). With two bases there is no line: their gains are"
+         " compared over seeds, and the difference speaks of these two, which may differ in more than size.",),
         tuple(beside(["xcopa"])),
     )  # fmt: skip
 
@@ -73,6 +78,19 @@ def _by_size(bases: Sequence[str], sizes: Mapping[str, float]) -> list[list[str]
     for base in bases:
         alike.setdefault(sizes.get(base, base), []).append(base)
     return list(alike.values())
+
+
+def _between(gain: Measure | None, sizes: Mapping[str, float], key: str, of: str) -> Contrast | None:
+    """The gain on the larger of two bases minus that on the smaller, seed by seed; None for other numbers of bases."""
+    bases = sorted({pair.base for pair in gain.values} & sizes.keys(), key=lambda base: sizes[base]) if gain else []
+    if gain is None or len(bases) != 2 or sizes[bases[0]] == sizes[bases[1]]:
+        return None
+    small, large = (
+        Measure(of, {Pair("", pair.seed): gain.values[pair] for pair in mine.values}, mine.rows)
+        for base in bases
+        if (mine := _of(gain, [base]))
+    )
+    return contrast(f"{key}/size", bases[1], bases[0], of, large, small)
 
 
 def _of(measure: Measure | None, bases: Sequence[str]) -> Measure | None:
@@ -88,7 +106,7 @@ def _interactions(slopes: list[tuple[Slope | None, str]]) -> tuple[list[str], li
     corrected = [float(p) for p in holm([slope.p for slope, _ in tested])]
     found = [_interaction(slope, of, p) for (slope, of), p in zip(tested, corrected, strict=True) if p < 0.05]
     missed = [_interaction(slope, of, p) for (slope, of), p in zip(tested, corrected, strict=True) if p >= 0.05]
-    few = "fewer than three bases of known size, so no interaction can be tested."
+    few = "a line needs three bases of known size."
     return found, [*missed, *(f"**Gain by size**, {of}: {few}" for slope, of in slopes if slope is None)]
 
 

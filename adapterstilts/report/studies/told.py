@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from adapterstilts.report.studies.page import Number, Part, Study, Table
 from adapterstilts.report.words import NONE, listed, number, p_text, plural, signed, span
 from adapterstilts.study.contrast import Contrast
 
-Names = Callable[[str], str]
 NOTHING = "no difference found"
 
 
 def answers(study: Study) -> list[str]:
     """One sentence for each part of the question."""
-    return [*study.answer, *(_answer(part, study.results.facts.name) for part in study.parts)]
+    return [*study.answer, *(_answer(part, study) for part in study.parts)]
 
 
 def findings(study: Study) -> list[str]:
@@ -74,8 +73,9 @@ def _family(study: Study) -> int:
     return max((item.family for item in study.contrasts), default=0)
 
 
-def _answer(part: Part, name: Names) -> str:
+def _answer(part: Part, study: Study) -> str:
     """How many contrasts of a part show a difference, and the largest of them (or of all where none does)."""
+    name = study.results.facts.name
     claimed = [item for item in part.contrasts if item.found != NOTHING]
     shown = max(claimed or part.contrasts, key=lambda item: abs(item.mean))
     many = len(part.contrasts)
@@ -91,7 +91,16 @@ def _answer(part: Part, name: Names) -> str:
     nearly = "; zero is not left out after correction" if not claimed and shown.interval.excludes(0) else ""
     size = f"{signed(shown.mean)} points ({ends}{_runs([shown])}{nearly})"
     what = f"**{name(shown.a)}** against **{name(shown.b)}**, {shown.of}"
-    return f"**{part.title}.** {said}{'; the largest' if many > 1 else ''}: {what}, {size}."
+    floor = "".join(f"; **{name(arm)}** is at the level of guessing there" for arm in _guessing(shown, study))
+    return f"**{part.title}.** {said}{'; the largest' if many > 1 else ''}: {what}, {size}{floor}."
+
+
+def _guessing(item: Contrast, study: Study) -> list[str]:
+    """The arms of a contrast of slopes that cannot be told from guessing: they have no room to fall."""
+    task, *what = item.key.split("/")
+    arms = [r for target in study.results.targets if target.task == task for r in target.arms]
+    low = [r.arm.name for r in arms if r.at_chance or all(cell.at_chance for cell in r.cells.values())]
+    return [arm for arm in (item.a, item.b) if arm in low and "slope" in what]
 
 
 def _pairs(items: Iterable[Contrast], study: Study) -> list[str]:
