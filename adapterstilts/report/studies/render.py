@@ -12,7 +12,15 @@ from adapterstilts.report import markdown
 from adapterstilts.report.notes import reading_notes
 from adapterstilts.report.sentences import cautions
 from adapterstilts.report.studies.page import Cell, Number, Study, Table
-from adapterstilts.report.studies.told import answers, contrast_table, findings, not_found, tests_told
+from adapterstilts.report.studies.told import (
+    FOUND_IN_BRACKETS,
+    MISSED_IN_BRACKETS,
+    answers,
+    contrast_table,
+    findings,
+    not_found,
+    tests_told,
+)
 from adapterstilts.report.theme import variables
 from adapterstilts.report.words import origin
 
@@ -32,8 +40,10 @@ def html(study: Study) -> str:
             study=study,
             results=results,
             answers=answers(study),
-            findings=findings(study) or [NOTHING],
-            not_found=not_found(study) or [ALL_FOUND],
+            sections=[
+                ("found", "What was found", findings(study), NOTHING, FOUND_IN_BRACKETS),
+                ("not-found", "What was not found", not_found(study), ALL_FOUND, MISSED_IN_BRACKETS),
+            ],
             contrasts=contrast_table(study),
             is_number=lambda cell: isinstance(cell, Number),
             cautions=cautions(results),
@@ -56,8 +66,11 @@ def document(study: Study) -> str:
         out.append(f"Made by `{facts.command}`.")
     out += ["## Answer", _bullets(answers(study))]
     out += ["## Design", _bullets(study.design)]
-    out += ["## What was found", _bullets(findings(study) or [NOTHING])]
-    out += ["## What was not found", _bullets(not_found(study) or [ALL_FOUND])]
+    for heading, told, instead, note in (
+        ("What was found", findings(study), NOTHING, FOUND_IN_BRACKETS),
+        ("What was not found", not_found(study), ALL_FOUND, MISSED_IN_BRACKETS),
+    ):
+        out += [f"## {heading}", *([note] if told else []), _bullets(told or [instead])]
     careful = cautions(results)
     if careful:
         out += ["## Read with care", _bullets([f"{item.topic}: {item.text}" for item in careful])]

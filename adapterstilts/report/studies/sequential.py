@@ -18,7 +18,7 @@ QUESTION = (
     " whether one comes after the other, which comes first, whether both come at once, or whether separate modules are"
     " stacked, fused or merged? And what is left of the first after the second?"
 )
-MOMENTS = ("after it alone", "after both", "after the target")
+MOMENTS = ("after the first", "after both", "after the target")
 Line = tuple[str, list[Measure | None]]
 
 
@@ -95,9 +95,9 @@ def _forgetting(material: Material) -> tuple[list[Contrast | None], list[Table],
                 lines.append((f"{of} ({material.name(arm)})", found))
             (first, own), *others = points.items()
             for k, moment in enumerate(MOMENTS[1 : len(own)], start=1):
-                key, what = f"{task}/forgetting", f"{of}, {moment}"
-                contrasts.append(contrast(key, first, f"{first}, {MOMENTS[0]}", what, own[k], own[0]))
-                contrasts += [contrast(key, first, arm, what, own[k], found[k]) for arm, found in others]
+                pairs = [(f"{first} {MOMENTS[0]}", own[0]), *((f"{arm} {moment}", found[k]) for arm, found in others)]
+                key, now = f"{task}/forgetting", f"{first} {moment}"
+                contrasts += [contrast(key, now, then, of, own[k], point) for then, point in pairs]
     if not body:
         return [], [], []
     head = ("Intermediate task", "Arm", *MOMENTS)

@@ -9,6 +9,8 @@ from adapterstilts.report.words import NONE, listed, number, p_text, plural, sig
 from adapterstilts.study.contrast import Contrast
 
 NOTHING = "no difference found"
+FOUND_IN_BRACKETS = "In brackets: 95 % intervals."
+MISSED_IN_BRACKETS = "In brackets: what remains possible (95 % intervals); without one, anything does."
 
 
 def answers(study: Study) -> list[str]:
@@ -110,20 +112,15 @@ def _pairs(items: Iterable[Contrast], study: Study) -> list[str]:
     for item in items:
         by_pair.setdefault((item.a, item.b), []).append(item)
     return [
-        f"**{name(a)}** against **{name(b)}** ({_runs(group)}; {_brackets(group)}): {'; '.join(map(_size, group))}."
+        f"**{name(a)}** against **{name(b)}** ({_runs(group)}): {'; '.join(map(_size, group))}."
         for (a, b), group in by_pair.items()
     ]
 
 
-def _brackets(group: list[Contrast]) -> str:
-    """What stands in brackets after the sizes of a group."""
-    if all(not span(item.interval) for item in group):
-        return "no interval, so anything remains possible"
-    return "in brackets what remains possible" if group[0].found == NOTHING else "95 % intervals"
-
-
 def _runs(items: list[Contrast]) -> str:
     counts = sorted({len(item.values) for item in items})
+    if all(item.interval.low is None for item in items):
+        return f"{plural(counts[-1], 'run')}, no interval"
     runs = plural(counts[-1], "run") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} runs"
     bases = len({pair.base for item in items if item.interval.unit == "base" for pair in item.pairs})
     return f"{runs}, interval over {plural(bases, 'base')}" if bases else runs
