@@ -18,8 +18,8 @@ QUESTION = "Which intermediate task helps which target, and could one have known
 PUBLISHED = "phang2020-dev-gains"
 WAYS = (
     "Text embedding: cosine of two tasks' mean sentence vectors by the bare base, over English training examples,"
-    " labels left out (Vu et al. 2020). Size: the number of training examples of the intermediate task. Both are among the cheap"
-    " ways that Poth et al. (2021) compare; nothing is trained on a target for them."
+    " labels left out (Vu et al. 2020). Size: the number of training examples of the intermediate task. Both are among"
+    " the cheap ways that Poth et al. (2021) compare; nothing is trained on a target for them."
 )
 MARKS = {"verified": "", "recalled": "~"}
 
