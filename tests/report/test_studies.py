@@ -89,6 +89,8 @@ def test_order_effects_and_forgetting_are_found() -> None:
     for moment in ("after both", "after the target"):
         assert said(made, "siqa/forgetting", f"en-xx {moment}", "en-xx after the first") == "lower"
     assert said(made, "siqa/forgetting", "en-xx after both", "joint after both") == "lower"
+    order = next(table for table in made.tables if table.title == "Order by language: copa")
+    assert [row[0] for row in order.body] == list(DISTANCES) and {row[-1] for row in order.body} == {"higher"}
     assert {figure.key for figure in made.figures} >= {"gains-copa", "order-copa", "heat-copa", "forgetting"}
     assert "Every arm had 100 updates and 4,096 trained parameters" in " ".join(made.design)
 

@@ -9,8 +9,8 @@ from adapterstilts.report.figures import Figure, curves, forest, heat, slopes
 from adapterstilts.report.results import Target
 from adapterstilts.report.studies.design import arms_told, budget, runs_told
 from adapterstilts.report.studies.page import Material, Number, Study, Table, parts
-from adapterstilts.report.words import NONE, number
-from adapterstilts.study.contrast import Contrast, contrast
+from adapterstilts.report.words import NONE, number, p_text, signed, span
+from adapterstilts.study.contrast import Contrast, contrast, judged
 from adapterstilts.study.measures import Measure, mean
 
 QUESTION = (
@@ -37,7 +37,7 @@ def make(material: Material) -> Study:
         "Against no intermediate task": [(a, baseline) for a in arms[1:]],
     }
     asked = {title: [c for t in targets for c in _compared(material, t, found)] for title, found in pairs.items()}
-    lost, table, lines = _forgetting(material)
+    lost, forgotten, lines = _forgetting(material)
     facts = material.results.facts
 
     def draw() -> Iterator[Figure | None]:
@@ -52,7 +52,10 @@ def make(material: Material) -> Study:
         (arms_told(material, arms), budget(material, arms), runs_told(material)),
         parts({**asked, "What is left of the first task": lost}),
         material.results,
-        tuple(table),
+        (
+            *(_by_language(material, t, *pair) for pair in pairs["Which language comes first"] for t in targets),
+            *forgotten,
+        ),
         draw,
     )
 
@@ -70,6 +73,27 @@ def _compared(material: Material, target: Target, pairs: list[tuple[str, str]]) 
                 contrast(f"{target.task}/{over}", a, b, of, mean(scores, a, languages), mean(scores, b, languages))
             )
     return out
+
+
+def _by_language(material: Material, target: Target, a: str, b: str) -> Table:
+    """The order in every language, corrected over the languages."""
+    scores = material.scores(target)
+    found = judged(contrast(x, a, b, x, *(mean(scores, arm, (x,)) for arm in (a, b))) for x in target.languages)
+    body = tuple(
+        (
+            material.name(item.of),
+            Number(number(item.left), item.rows),
+            Number(number(item.right), item.rows),
+            Number(signed(item.mean), item.rows),
+            span(item.interval, sign=True) or NONE,
+            p_text(item.adjusted),
+            item.found,
+        )
+        for item in found
+    )
+    head = ("Language", material.name(a), material.name(b), "difference", "95 %", "p (Holm)", "verdict")
+    note = "Percent and points. Holm's correction is over the languages of this table."
+    return Table(f"Order by language: {material.name(target.task)}", head, body, note)
 
 
 def _forgetting(material: Material) -> tuple[list[Contrast | None], list[Table], list[Line]]:

@@ -70,13 +70,14 @@ def _table(material: Material, inside: Target, outside: Target, arms: list[str],
     near, far = material.scores(inside), material.scores(outside)
     english = material.results.facts.english
     body: list[tuple[Cell, ...]] = []
+    rows = [("zero-shot mean", shared), *((material.name(x), [x]) for x in (english, *shared))]
     for arm in arms:
-        for language in (english, *shared):
-            both = mean(near, arm, (language,)), mean(far, arm, (language,))
+        for name, languages in rows:
+            both = mean(near, arm, languages), mean(far, arm, languages)
             drop = minus(*both, "drop")
             if both[0] and both[1] and drop:
                 cells = (*(Number(number(m.mean), m.rows) for m in both if m), Number(number(drop.mean), drop.rows))
-                body.append((material.name(arm), material.name(language), *cells))
+                body.append((material.name(arm), name, *cells))
     if body:
         head = ("Arm", "Language", "in domain", "shifted", "drop")
         note = f"Percent, mean over runs. Shifted: {material.name(outside.task)}."

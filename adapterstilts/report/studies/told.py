@@ -98,11 +98,11 @@ def _answer(part: Part, study: Study) -> str:
 
 
 def _guessing(item: Contrast, study: Study) -> list[str]:
-    """The arms of a contrast of slopes that cannot be told from guessing: they have no room to fall."""
+    """The arms of a contrast of slopes or drops that cannot be told from guessing: they have no room to fall."""
     task, *what = item.key.split("/")
     arms = [r for target in study.results.targets if target.task == task for r in target.arms]
     low = [r.arm.name for r in arms if r.at_chance or all(cell.at_chance for cell in r.cells.values())]
-    return [arm for arm in (item.a, item.b) if arm in low and "slope" in what]
+    return [arm for arm in (item.a, item.b) if arm in low and {"slope", "drop"} & set(what)]
 
 
 def _pairs(items: Iterable[Contrast], study: Study) -> list[str]:
