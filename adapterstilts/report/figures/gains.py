@@ -52,7 +52,7 @@ def forest(target: Target, facts: Facts) -> Figure | None:
             g.interval.high,
             g.adjusted,
             verdict(g),
-            " ".join(map(str, g.values)),
+            " ".join(f"{value:.2f}" for value in g.values),
         )
         for g in gains
     ]
