@@ -52,5 +52,5 @@ def lines(
         ncols=2, loc="upper center", bbox_to_anchor=(0.5, -42 / 232), frameon=False, labelcolor=INK, fontsize=11
     )
     caption = f"{metric_name(target.metric, start=True)} in percent, mean over runs. Bands: 95 % of the line."
-    return finish(figure, f"distance-{target.task}-{kind}", f"{facts.name(target.task)} by {kind}", caption,
+    return finish(figure, f"distance-{target.task}-{kind}", f"{facts.name(target.task)} by {along}", caption,
                   ("arm", "language", "distance", "score"), rows)  # fmt: skip

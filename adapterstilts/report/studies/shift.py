@@ -14,15 +14,16 @@ from adapterstilts.study.contrast import Contrast, contrast
 from adapterstilts.study.measures import mean, minus
 
 QUESTION = (
-    "How much does a target lose in another domain than its training data's, and does the loss depend on whether the"
-    " intermediate task was English only or multilingual?"
+    "How much does a target lose when the domain changes, and does the loss depend on whether the intermediate task was"
+    " English only or multilingual?"
 )
 
 
 def make(material: Material) -> Study:
-    """Roles: ``baseline``, ``arms``, ``shifted`` (task -> the same task in another domain)."""
+    """Roles: ``baseline``, ``arms``, ``shifted`` (task -> the same in another domain); ``domains``, their names."""
     arms = [material.role("baseline"), *material.role("arms")]
     facts = material.results.facts
+    here, there = material.roles.get("domains", ("in domain", "shifted"))
     lost: list[Contrast | None] = []
     differing: list[Contrast | None] = []
     tables: list[Table] = []
@@ -38,11 +39,11 @@ def make(material: Material) -> Study:
                 near, far = (mean(material.scores(t), arm, languages) for t in (inside, outside))
                 drops[arm] = minus(near, far, "drop")
                 of = f"{over} on {facts.name(task)}"
-                lost.append(contrast(f"{task}/{over}/{arm}", f"{arm} shifted", f"{arm} in domain", of, far, near))
+                lost.append(contrast(f"{task}/{over}/{arm}", f"{arm} {there}", f"{arm} {here}", of, far, near))
             for a, b in combinations(arms, 2):
                 of = f"the drop under shift {over} on {facts.name(task)}"
                 differing.append(contrast(f"{task}/{over}/drop", b, a, of, drops[b], drops[a]))
-        tables += _table(material, inside, outside, arms, shared)
+        tables += _table(material, inside, outside, arms, shared, (here, there))
         drawn.append((inside, outside, shared))
 
     def draw() -> Iterator[Figure | None]:
@@ -50,7 +51,7 @@ def make(material: Material) -> Study:
             pair = (inside, outside)
             lines = [(facts.name(arm), [mean(material.scores(t), arm, shared) for t in pair]) for arm in arms]
             title = f"{facts.name(inside.task)} under shift, zero-shot"
-            yield curves(f"shift-{inside.task}", title, ("in domain", "shifted"), lines)
+            yield curves(f"shift-{inside.task}", title, (here, there), lines)
             yield from (forest(t, facts) for t in pair)
 
     return Study(
@@ -61,11 +62,13 @@ def make(material: Material) -> Study:
         material.results,
         tuple(tables),
         draw,
-        notes=("The drop is the score in the training domain minus that in the other, in the same languages.",),
+        notes=(f"The drop is the score {here} minus that {there}, in the same languages.",),
     )
 
 
-def _table(material: Material, inside: Target, outside: Target, arms: list[str], shared: list[str]) -> Iterator[Table]:
+def _table(
+    material: Material, inside: Target, outside: Target, arms: list[str], shared: list[str], domains: tuple[str, str]
+) -> Iterator[Table]:
     """Every language in its domain and outside it, mean over runs; none where no language is in both."""
     near, far = material.scores(inside), material.scores(outside)
     english = material.results.facts.english
@@ -79,6 +82,7 @@ def _table(material: Material, inside: Target, outside: Target, arms: list[str],
                 cells = (*(Number(number(m.mean), m.rows) for m in both if m), Number(number(drop.mean), drop.rows))
                 body.append((material.name(arm), name, *cells))
     if body:
-        head = ("Arm", "Language", "in domain", "shifted", "drop")
-        note = f"Percent, mean over runs. Shifted: {material.name(outside.task)}."
+        head = ("Arm", "Language", *domains, "drop")
+        which = "; ".join(f"{at}: {material.name(t.task)}" for at, t in zip(domains, (inside, outside), strict=True))
+        note = f"Percent, mean over runs; {which}."
         yield Table(f"{material.name(inside.task)} by language", head, tuple(body), note, 2)
