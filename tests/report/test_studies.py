@@ -266,6 +266,24 @@ def test_figures_are_files_with_their_data(pages: dict[str, Path]) -> None:
         assert rows and len(head.split(",")) > 2
 
 
+def test_every_word_of_a_figure_is_seen_in_the_dark() -> None:
+    """A text in no colour of the theme stays black on a dark page."""
+    from matplotlib.colors import to_hex
+    from matplotlib.text import Text
+
+    from adapterstilts.report.facts import Facts
+    from adapterstilts.report.figures import usage
+    from adapterstilts.report.theme import PLACEHOLDER
+
+    shares = [{"language": x, "layer": k, "parts": ["a", "b"], "share": [0.4, 0.6]} for x in "xy" for k in (0, 1)]
+    drawn = [*sequential().figures, *scale(3.0).figures, usage(shares, "fuse", "copa", Facts(recipe="r"))]
+    assert len({figure.key.partition("-")[0] for figure in drawn}) == 6
+    for figure in drawn:
+        words = [text for text in figure.drawing.findobj(Text) if text.get_text() and text.get_visible()]
+        assert words
+        assert {to_hex(text.get_color()) for text in words} <= set(PLACEHOLDER.values()), figure.key
+
+
 def test_a_missing_role_is_one_error() -> None:
     with pytest.raises(RecipeError, match="needs `baseline`"):
         study(*run({"copa": {"none": 0.0}}), {"name": "sequential-vs-joint"})

@@ -52,7 +52,7 @@ def usage(rows: Sequence[Row], arm: str, task: str, facts: Facts) -> Figure:
     names = [facts.name(part) for part in parts] * len(languages)
     axes.set_xticks(ticks, names, rotation=38, ha="left", rotation_mode="anchor", fontsize=10)
     axes.xaxis.tick_top()
-    axes.set_yticks(range(len(depths)), [str(depth) for depth in depths], fontsize=10)
+    axes.set_yticks(range(len(depths)), [str(depth) for depth in depths], fontsize=10, color=MUTED)
     axes.set_ylabel("layer", color=MUTED, fontsize=11)
     bare(axes)
     more = len(spoken) - len(languages)
