@@ -33,15 +33,16 @@ def make(material: Material) -> Study:
         if inside is None or outside is None:
             continue
         shared = [name for name in inside.zero_shot if name in outside.zero_shot]
+        both = _common(facts.name(task), facts.name(other))
         for languages, over in ((shared, "zero-shot"), ([facts.english], "in English")):
             drops = {}
             for arm in arms:
                 near, far = (mean(material.scores(t), arm, languages) for t in (inside, outside))
                 drops[arm] = minus(near, far, "drop")
-                of = f"{over} on {facts.name(task)}"
+                of = f"{over} on {both}"
                 lost.append(contrast(f"{task}/{over}/{arm}", f"{arm} {there}", f"{arm} {here}", of, far, near))
             for a, b in combinations(arms, 2):
-                of = f"the drop under shift {over} on {facts.name(task)}"
+                of = f"the drop under shift {over} on {both}"
                 differing.append(contrast(f"{task}/{over}/drop", b, a, of, drops[b], drops[a]))
         tables += _table(material, inside, outside, arms, shared, (here, there))
         drawn.append((inside, outside, shared))
@@ -50,7 +51,7 @@ def make(material: Material) -> Study:
         for inside, outside, shared in drawn:
             pair = (inside, outside)
             lines = [(facts.name(arm), [mean(material.scores(t), arm, shared) for t in pair]) for arm in arms]
-            title = f"{facts.name(inside.task)} under shift, zero-shot"
+            title = f"{_common(*(facts.name(t.task) for t in pair))} under shift, zero-shot"
             yield curves(f"shift-{inside.task}", title, (here, there), lines)
             yield from (forest(t, facts) for t in pair)
 
@@ -64,6 +65,12 @@ def make(material: Material) -> Study:
         draw,
         notes=(f"The drop is the score {here} minus that {there}, in the same languages.",),
     )
+
+
+def _common(a: str, b: str) -> str:
+    """What "UD POS, Wikipedia" and "UD POS, news" share; the first where they share nothing before the comma."""
+    one, other = a.partition(", ")[0], b.partition(", ")[0]
+    return one if one == other else a
 
 
 def _table(
@@ -85,4 +92,5 @@ def _table(
         head = ("Arm", "Language", *domains, "drop")
         which = "; ".join(f"{at}: {material.name(t.task)}" for at, t in zip(domains, (inside, outside), strict=True))
         note = f"Percent, mean over runs; {which}."
-        yield Table(f"{material.name(inside.task)} by language", head, tuple(body), note, 2)
+        name = _common(material.name(inside.task), material.name(outside.task))
+        yield Table(f"{name} by language", head, tuple(body), note, 2)
