@@ -93,7 +93,8 @@ def test_status(done: Program) -> None:
     plain = done.json("status", "small")
     assert {stage["state"] for stage in plain["stages"]} == {"done"} and plain["id"] == runs[0]["id"]
     assert "done" in done("status", f"small/{plain['id']}").stdout
-    assert [run["name"] for run in runs] == [run["name"] for run in done.json("ls", "runs")]
+    every = [run["name"] for run in done.json("ls", "runs")]
+    assert [run["name"] for run in runs] == every[: len(runs)] and len(runs) >= min(len(every), 10)  # the newest
 
 
 def test_choices_of_stages(fresh: Program) -> None:
