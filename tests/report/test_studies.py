@@ -124,6 +124,16 @@ def test_every_part_is_answered_with_its_largest_contrast() -> None:
     assert {item.family for item in made.contrasts} == {len(made.contrasts)}  # one family over all parts
 
 
+def test_a_difference_between_two_arms_that_guess_is_called_so() -> None:
+    rows, facts = run({"copa": {"none": 0.0, "with": -6.0}}, noise=0.1)
+    for row in rows:
+        row["value"] -= 25.0
+    facts["chance"] = {"copa": 60.0}
+    made = study(rows, facts, {"name": "scale", "without": "none", "with": "with", "parameters": {"b0": 1e5}})
+    assert said(made, "copa/zero-shot/b0", "with", "none") == "lower"
+    assert "**with** and **none** are at the level of guessing" in answers(made)[-1]
+
+
 def test_a_single_run_claims_nothing() -> None:
     rows, facts = run({"copa": {"none": 0.0, "en-xx": 30.0, "xx-en": 0.0, "joint": 0.0, "stack": 0.0}})
     made = study([row for row in rows if row["seed"] == 0], facts, {**ORDERS, "forgetting": {}})

@@ -44,8 +44,10 @@ def make(material: Material) -> Study:
             between.append(
                 _between(gain, sizes, f"{target.task}/{over}", f"the gain {over} on {facts.name(target.task)}")
             )
-            slopes.append((by_size(gain, sizes) if gain else None, f"{over} on {facts.name(target.task)}"))
-            if gain and over == "zero-shot":
+            if gain is None:
+                continue
+            slopes.append((by_size(gain, sizes), f"{over} on {facts.name(target.task)}"))
+            if over == "zero-shot":
                 tables.append(_table(target, scores, gain, material, without, having, sizes))
                 drawn.append((target.task, facts.name(target.task), gain))
     found, missed = _interactions(slopes)

@@ -83,7 +83,7 @@ def _answer(part: Part, study: Study) -> str:
     many = len(part.contrasts)
     if claimed:
         words = [f"{word} in {n}" for word in ("higher", "lower") if (n := [c.found for c in claimed].count(word))]
-        said = listed(words).capitalize() if many > 1 else f"A difference: {claimed[0].found}"
+        said = listed(words).capitalize() if many > 1 else claimed[0].found.capitalize()
     elif shown.p is None:
         said = "One run shows no spread, so nothing can be claimed" if len(shown.values) == 1 else "Nothing to test"
     else:
@@ -93,16 +93,19 @@ def _answer(part: Part, study: Study) -> str:
     nearly = "; zero is not left out after correction" if not claimed and shown.interval.excludes(0) else ""
     size = f"{signed(shown.mean)} points ({ends}{_runs([shown])}{nearly})"
     what = f"**{name(shown.a)}** against **{name(shown.b)}**, {shown.of}"
-    floor = "".join(f"; **{name(arm)}** is at the level of guessing there" for arm in _guessing(shown, study))
+    low = [f"**{name(arm)}**" for arm in _guessing(shown, study)]
+    floor = f"; {listed(low)} {'is' if len(low) == 1 else 'are'} at the level of guessing there" if low else ""
     return f"**{part.title}.** {said}{'; the largest' if many > 1 else ''}: {what}, {size}{floor}."
 
 
 def _guessing(item: Contrast, study: Study) -> list[str]:
-    """The arms of a contrast of slopes or drops that cannot be told from guessing: they have no room to fall."""
+    """The arms that cannot be told from guessing, where that matters: both of them, or one of a contrast of slopes or
+    drops, which has no room to fall."""
     task, *what = item.key.split("/")
     arms = [r for target in study.results.targets if target.task == task for r in target.arms]
     low = [r.arm.name for r in arms if r.at_chance or all(cell.at_chance for cell in r.cells.values())]
-    return [arm for arm in (item.a, item.b) if arm in low and {"slope", "drop"} & set(what)]
+    guessing = [arm for arm in (item.a, item.b) if arm in low]
+    return guessing if len(guessing) == 2 or {"slope", "drop"} & set(what) else []
 
 
 def _pairs(items: Iterable[Contrast], study: Study) -> list[str]:
