@@ -12,6 +12,7 @@ import pytest
 
 from adapterstilts.errors import DataError, RecipeError
 from adapterstilts.plan import Links, Plan, Stage, load_plan, load_stage, make_plan, make_stage, record, states
+from adapterstilts.plan.used import instance, without_instance
 from adapterstilts.recipe import Recipe, from_plain
 from adapterstilts.stages.specs import EvaluateSpec, MergeSpec, RetrieveSpec, TrainSpec
 from adapterstilts.store import Store
@@ -362,3 +363,9 @@ def test_a_thousand_stages_are_planned_within_a_second_without_torch(
     code = "import sys, adapterstilts.plan, adapterstilts.executors.local; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_module_of_every_seed_has_one_name() -> None:
+    """So that what a fusion used is averaged over seeds and not told once for each of them."""
+    for base in ("lab/s0", "../shared/base", "owner/name@main"):
+        assert without_instance("a-b" + instance(base, 12)) == "a-b" == without_instance("a-b")

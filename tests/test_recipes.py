@@ -92,6 +92,22 @@ def test_a_study_of_real_files_finds_its_data(path: Path, tmp_path: Path, shared
     assert plan_recipe(path, sets, store=tmp_path / "store").plan.cells
 
 
+def test_domains_of_real_files_share_no_sentence(shared_data: Path) -> None:
+    """The parallel treebanks are part of udpos: a shift from one to the other would compare data with itself."""
+    from adapterstilts.api.planning import read_recipe
+    from adapterstilts.data.rows import read
+    from adapterstilts.data.sources import resolve
+    from adapterstilts.tasks.registry import TaskRegistry
+
+    registry = TaskRegistry()
+    shifted = read_recipe(ROOT / "recipes" / "studies" / "domain-shift.real-files.yaml").study["shifted"]
+    for pair in shifted.items():
+        for language in registry.get(pair[0]).languages:
+            found = [read(resolve(registry.get(name), language, "test", shared_data)) for name in pair]
+            here, there = ({" ".join(row.values["words"]) for row in rows} for rows in found)
+            assert len(here) > 400 and len(there) > 400 and not here & there
+
+
 def test_recipes_of_an_installed_package_are_all_listed() -> None:
     import re
 

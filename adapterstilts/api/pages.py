@@ -12,11 +12,11 @@ from adapterstilts.api.planning import Planned
 from adapterstilts.errors import StoreError
 from adapterstilts.results import example_scores, report_facts, score_rows
 
-FORMATS = ("html", "md", "csv", "json")
+FORMATS = ("html", "md", "csv", "json", "svg")
 
 
 def write_pages(planned: Planned, out: PathLike, formats: Sequence[str] = FORMATS) -> dict[str, Path]:
-    """Write the report of a plan into a folder; returns the path of each format.
+    """Write the report of a plan into a folder; returns the path of each format. "svg" is the folder of its figures.
 
     Raises:
         StoreError: nothing is measured yet.

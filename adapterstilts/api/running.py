@@ -12,7 +12,7 @@ from adapterstilts.api.choosing import Choice, Part, choose
 from adapterstilts.api.leaks import with_leaks
 from adapterstilts.api.memory import within
 from adapterstilts.api.outside import Outside, pulled, pushing, tracking
-from adapterstilts.api.pages import write_pages
+from adapterstilts.api.pages import FORMATS, write_pages
 from adapterstilts.api.places import PathLike
 from adapterstilts.api.planning import Planned, RecipeLike, plan_recipe
 from adapterstilts.api.together import sharing
@@ -99,7 +99,7 @@ class Run:
         store = self.planned.store
         return {name: hash for name, hash in self.planned.plan.names.items() if store.has(hash)}
 
-    def report(self, out: PathLike, formats: Iterable[str] = ("html", "md", "csv", "json")) -> dict[str, Path]:
+    def report(self, out: PathLike, formats: Iterable[str] = FORMATS) -> dict[str, Path]:
         """Write the report into a folder; returns the path of each format."""
         return write_pages(self.planned, out, tuple(formats))
 

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
 @click.option("--md", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown.")
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write the score rows as CSV.")
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write every figure as SVG, PNG and CSV into it.",
+)
 @click.option("--compare", "arms", nargs=2, metavar="A B", help="Test one arm against another, by every level.")
 @click.pass_obj
 def report(
@@ -41,6 +46,7 @@ def report(
     html: Path | None,
     md: Path | None,
     csv: Path | None,
+    figures: Path | None,
     arms: tuple[str, str] | None,
 ) -> None:
     """Show what a recipe or a run has measured so far. JSON is the list of score rows."""
@@ -51,7 +57,8 @@ def report(
     output = Output(session)
     planned = find_planned(source, sets, store=session.store, task_files=session.task_files)
     rows = score_rows(planned.plan, planned.store)
-    wanted = {form: path for form, path in (("html", html), ("md", md), ("csv", csv)) if path is not None}
+    asked = {"html": html, "md": md, "csv": csv, "svg": figures}
+    wanted = {form: path for form, path in asked.items() if path is not None}
     if not rows and (wanted or output.human):
         raise nothing_measured(planned)
     open_cells = sum(not planned.store.has(cell.stage) for cell in planned.plan.cells)
@@ -80,7 +87,7 @@ def report(
 def _write(
     output: Output, wanted: dict[str, Path], planned: Planned, rows: list[dict[str, Any]], facts: dict[str, Any]
 ) -> None:
-    """Each format into the file that was asked for."""
+    """Each format into the file or folder that was asked for."""
     import shutil
     import tempfile
 
@@ -91,5 +98,8 @@ def _write(
         made = build(rows, facts, Path(folder), tuple(wanted), example_scores(planned.store))
         for form, path in wanted.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(made[form], path)
+            if made[form].is_dir():
+                shutil.copytree(made[form], path, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(made[form], path)
             output.say(f"wrote {path}")

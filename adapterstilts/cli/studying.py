@@ -105,19 +105,19 @@ def answered(
 def _show(console: Console, made: Study, paths: dict[str, Path]) -> None:
     from rich.text import Text
 
-    from adapterstilts.report.studies.page import findings, not_found
-    from adapterstilts.report.studies.render import ALL_FOUND, NOTHING
+    from adapterstilts.report.studies import render, told
 
     console.print(Text(made.results.facts.recipe, style="bold"))
     console.print(Text(made.question, style="dim"))
     parts = (
-        ("Design", made.design),
-        ("What was found", findings(made) or [NOTHING]),
-        ("What was not found", not_found(made) or [ALL_FOUND]),
+        ("Answer", told.answers(made), ""),
+        ("Design", made.design, ""),
+        ("What was found", told.findings(made) or [render.NOTHING], told.FOUND_IN_BRACKETS),
+        ("What was not found", told.not_found(made) or [render.ALL_FOUND], told.MISSED_IN_BRACKETS),
     )
-    for heading, lines in parts:
+    for heading, lines, note in parts:
         console.print()
-        console.print(Text(heading, style="bold"))
+        console.print(Text.assemble((heading, "bold"), (f"  {note}", "dim")), soft_wrap=True)
         for line in lines:
             console.print(Text(f"- {line.replace('**', '')}"), soft_wrap=True)
     console.print()

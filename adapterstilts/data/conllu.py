@@ -37,34 +37,40 @@ PRECEDENCE = {
     "it": ["VERB", "AUX", "ADV", "PRON", "ADP", "DET", "INTJ"],
 }
 RANGE = re.compile(r"(\d+)-(\d+)$")
+SENT_ID = re.compile(r"# *sent_id *= *(\S+)")
 Token = Sequence[str]
 
 
 def read_conllu(path: Path, lines: Iterator[tuple[int, str]], options: Mapping[str, Any]) -> Iterator[Row]:
-    """Sentences as {words, tags}, by XTREME's rules (utils_preprocess.py, ud-conversion-tools).
+    """Sentences as {words, tags} and the file's {sent_id}, by XTREME's rules.
 
-    Multi-word tokens become one fused word; empty nodes are left out; zero-width non-joiners and spaces inside words
-    are removed; sentences whose words are all, or all but one, ``_`` (text withheld) are dropped.
+    The rules are those of utils_preprocess.py and ud-conversion-tools: multi-word tokens become one fused word; empty
+    nodes are left out; zero-width non-joiners and spaces inside words are removed; sentences whose words are all, or
+    all but one, ``_`` (text withheld) are dropped.
     """
     precedence = PRECEDENCE.get(str(options.get("language")), DEFAULT_PRECEDENCE)
-    for number, tokens in _sentences(path, lines):
+    for number, name, tokens in _sentences(path, lines):
         words, tags = [], []
         for form, tag in fused(tokens, precedence, f"{path}:{number}"):
             words.append(form.replace("\u200c", "").replace(" ", "") or form)
             tags.append(tag)
         blank = words.count("_")
         if blank == 0 or blank < len(words) - 1:
-            yield Row({"words": words, "tags": tags}, f"{path}:{number}")
+            named = {"sent_id": name} if name else {}
+            yield Row({"words": words, "tags": tags, **named}, f"{path}:{number}")
 
 
-def _sentences(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[Token]]]:
+def _sentences(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str, list[Token]]]:
+    """Line, sent_id (empty where the file names none) and tokens of each sentence."""
     tokens: list[Token] = []
-    first = 0
+    first, name = 0, ""
     for number, line in lines:
         if not line.strip():
             if tokens:
-                yield first, tokens
-            tokens = []
+                yield first, name, tokens
+            tokens, name = [], ""
+        elif found := SENT_ID.match(line):
+            name = found[1]
         elif not line.startswith("#"):
             columns = line.split("\t")
             if len(columns) < COLUMNS:
@@ -76,7 +82,7 @@ def _sentences(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[i
             first = first if tokens else number
             tokens.append(columns)
     if tokens:
-        yield first, tokens
+        yield first, name, tokens
 
 
 def fused(tokens: Sequence[Token], precedence: Sequence[str], where: str) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -15,6 +16,8 @@ from adapterstilts.recipe.schema import Recipe
 from adapterstilts.settings import MethodSettings
 from adapterstilts.stages.specs import MODULES, BaseRef
 from adapterstilts.store import Store
+
+_INSTANCE = re.compile(r"/[^/]+/seed\d+$")
 
 
 @dataclass
@@ -33,6 +36,11 @@ class Used:
 def instance(base: str, seed: int) -> str:
     """What follows a module's name when it was trained on several bases or with several seeds."""
     return f"/{base.strip('./').replace('/', '-').replace('@', '-')}/seed{seed}"
+
+
+def without_instance(name: str) -> str:
+    """The module's name alone."""
+    return _INSTANCE.sub("", name)
 
 
 def find_used(recipe: Recipe, store: Store, bases: Sequence[BaseRef]) -> Used:

@@ -82,13 +82,13 @@ class _Expansion:
     def _combinations(self, matrix: Any, steps: Steps, scope: Scope) -> list[dict[str, Any]]:
         if matrix is None:
             return [{}]
-        if not isinstance(matrix, dict) or not all(isinstance(v, list) and v for v in matrix.values()) or not matrix:
+        values = self.fill(matrix, (*steps, "matrix"), None, scope)
+        if not isinstance(values, dict) or not all(isinstance(v, list) and v for v in values.values()) or not values:
             self.fail("`matrix` is a mapping of names to lists", (*steps, "matrix"), fix="matrix: {r: [4, 8]}")
             return []
-        if (count := math.prod(map(len, matrix.values()))) > MOST:
+        if (count := math.prod(map(len, values.values()))) > MOST:
             self.fail(f"a matrix of {count} combinations", (*steps, "matrix"), why=f"the most is {MOST}")
             return []
-        values = self.fill(matrix, (*steps, "matrix"), None, scope)
         return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
     def _place(self, source: Steps, target: Steps | None) -> None:

@@ -23,7 +23,7 @@ def build(
     score_rows: Iterable[Mapping[str, Any]],
     facts: Mapping[str, Any] | Facts,
     out: Path,
-    formats: Sequence[str] = ("html", "md", "csv", "json"),
+    formats: Sequence[str] = FORMATS,
     examples: Examples | None = None,
 ) -> dict[str, Path]:
     """Write the report into the directory ``out`` and return the path of each format.

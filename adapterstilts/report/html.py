@@ -11,15 +11,17 @@ from typing import Any
 from adapterstilts.report import words
 from adapterstilts.report.facts import Facts
 from adapterstilts.report.figures import Figure, forest, fused, heat, layers, scatter, thresholds, usage
+from adapterstilts.report.notes import method_notes
 from adapterstilts.report.results import Results, Target
-from adapterstilts.report.sentences import Sentence, cautions, headline, method_notes, sentences
+from adapterstilts.report.sentences import Sentence, cautions, headline, sentences
 from adapterstilts.report.theme import variables
 from adapterstilts.study.gains import verdict
 from adapterstilts.study.published import PublishedRow
 from adapterstilts.study.scores import Score
 
-# A number stays on one line with its interval and its percent sign.
-TOGETHER = re.compile("\\S+ \\([\\d+.\u2212]+ to [\\d+.\u2212]+\\)|\\d %")
+# A number stays on one line with its interval, its unit and what it is of.
+_N = "[\\d+.\u2212]+"
+TOGETHER = re.compile(f"\\S+ \\({_N} to {_N}\\)|{_N} to {_N}|\\d %|{_N} points|p = {_N}")
 VARIANTS = {"raw": "raw", "centred": "means subtracted"}
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from adapterstilts.report.facts import Facts
 from adapterstilts.report.html import sources
+from adapterstilts.report.notes import method_notes
 from adapterstilts.report.results import Cell, Results, Retrieval, Target
-from adapterstilts.report.sentences import cautions, headline, method_notes, sentences
+from adapterstilts.report.sentences import cautions, headline, sentences
 from adapterstilts.report.words import NONE, gain_text, metric_name, number, short, signed, value_text
 from adapterstilts.study.gains import verdict
 from adapterstilts.study.published import PublishedRow

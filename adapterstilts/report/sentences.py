@@ -79,10 +79,14 @@ def cautions(results: Results) -> list[Sentence]:
     for target in results.targets:
         for r in target.arms:
             if r.unconverged:
-                arm = f"**{facts.name(r.arm.name)}** ({plural(len(r.unconverged), 'stage')})"
-                late.setdefault(arm, []).append(facts.name(target.task))
+                late.setdefault(f"**{facts.name(r.arm.name)}**", []).append(facts.name(target.task))
+    alike: dict[str, list[str]] = {}
     for arm, tasks in late.items():
-        text = f"On {listed(tasks)}, training did not converge for {arm}: a longer schedule may change the comparison."
+        alike.setdefault(listed(tasks), []).append(arm)
+    for on, late_arms in alike.items():
+        text = (
+            f"On {on}, training did not converge for {listed(late_arms)}: a longer schedule may change the comparison."
+        )
         out.append(Sentence("Not converged", text, "caution"))
     few = len({row.pair for row in results.scores.targets().rows})
     if results.targets and few == 1:
@@ -196,44 +200,3 @@ def _retrieval(item: Retrieval, facts: Facts) -> list[Sentence]:
                 text += f" Subtracting the means leaves {100 * left:.0f} % of the raw gain: the rest was a mean shift."
         out.append(Sentence(topic, text))
     return out
-
-
-def method_notes(results: Results) -> list[str]:
-    """How the numbers were made, for the foot of the page."""
-    facts = results.facts
-    families = {r.gain.family for target in results.targets for r in target.arms if r.gain}
-    notes = [
-        "Scores are percent on the split named with each number. Zero-shot is the mean over all languages but English.",
-        "A gain is the difference of an arm and its baseline on the same base with the same seed, in points."
-        " Intervals are Student's t over these pairs at 95 %; where the bases differ beyond their seeds"
-        " (F test, p < 0.05) the interval is over bases instead.",
-        "A gain or loss is claimed where zero is excluded after Holm's correction"
-        + (f" over {max(families)} comparisons (arms and targets)" if families else "")
-        + "; per language, over the languages of that arm. Everything else reads \u201cno gain found\u201d,"
-        " which is not the same as \u201cno effect\u201d: the interval says what remains possible.",
-    ]
-    if any(r.gain and r.gain.resampled for target in results.targets for r in target.arms):
-        notes.append(
-            "The wider interval beside it also resamples languages and test examples (2,000 crossed bootstrap rounds):"
-            " it speaks about other languages and other sentences, too."
-        )
-    if any(target.level is not None for target in results.targets):
-        notes.append(
-            "The guesser's level is the larger of chance and the majority class; a score less than 1.96 standard errors"
-            " above it is flagged as chance level."
-        )
-    for item in results.retrievals:
-        if item.layer is None:
-            notes.append(
-                f"{facts.name(item.task)} is read at the layer, and with the threshold, that is best on its development"
-                " data, for each module and language; the curve over layers is of the development data."
-            )
-            continue
-        why = "as the recipe says" if item.layer_given else "as deep as the published layer 14 of 24"
-        notes.append(
-            f"{facts.name(item.task)} is read at layer {item.layer} ({why}), one layer for all modules and languages."
-            " The best layer, chosen on the same data, is shown for orientation only: it is optimistic."
-        )
-    if facts.distance_source:
-        notes.append(f"Distance from English: {facts.distance_source}")
-    return notes + list(facts.notes)

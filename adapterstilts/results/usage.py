@@ -9,6 +9,7 @@ from typing import Any
 
 from adapterstilts.errors import StoreError
 from adapterstilts.plan.graph import Plan
+from adapterstilts.plan.used import without_instance
 from adapterstilts.stages.specs import MODULES, EvaluateSpec
 from adapterstilts.store import Store
 
@@ -20,7 +21,8 @@ _LEAF = re.compile(r"\b[0-9a-f]{16}\b")
 def plan_usage(plan: Plan, store: Store, scored: Iterable[Mapping[str, Any]]) -> list[Row]:
     """The rows of every stage behind score rows: base, arm, seed and task as there, and the row of its stage."""
     own = f"{plan.recipe}/"  # what a plan's modules are called inside it needs no prefix
-    names = leaf_names(store, ((name.removeprefix(own), hash) for name, hash in plan.names.items()))
+    named = ((without_instance(name.removeprefix(own)), hash) for name, hash in plan.names.items())
+    names = leaf_names(store, named)  # base and seed stand beside them
     keys = ("base", "arm", "seed", "task", "stage")
     places = dict.fromkeys(tuple(row[key] for key in keys) for row in scored)
     found = [(dict(zip(keys, place, strict=True)), stage_usage(store, place[-1], names)) for place in places]

@@ -73,27 +73,35 @@ class Slope:
 def clustered(y: ArrayLike, x: ArrayLike, groups: Sequence[Hashable], clusters: Sequence[Hashable]) -> Slope | None:
     """The common slope of y on x with an intercept for each group (task), errors clustered (by language).
 
-    Cluster-robust variance with the small-sample factor CR1, and Student's t with clusters - 1 degrees of freedom
-    (Cameron and Miller 2015). None with fewer than three clusters or where x does not vary inside the groups.
+    Cluster-robust variance CR2 with Satterthwaite's degrees of freedom (Bell and McCaffrey 2002, Pustejovsky and
+    Tipton 2018): careful with few clusters, where CR1 with clusters - 1 degrees finds 12 of 100 slopes that are not
+    there (6 clusters). None with fewer than three clusters or where x does not vary inside the groups.
     """
     values, line = np.asarray(y, dtype=float), np.asarray(x, dtype=float)
-    names, members = list(dict.fromkeys(groups)), list(dict.fromkeys(clusters))
-    for name in names:
-        mine = np.array([group == name for group in groups])
-        values, line = values - mine * values[mine].mean(), line - mine * line[mine].mean()
-    spread = float(line @ line)
-    if len(members) < 3 or spread < 1e-12:
+    own = np.array([[group == name for name in dict.fromkeys(groups)] for group in groups], dtype=float)
+    members = list(dict.fromkeys(clusters))
+    if len(members) < 3 or np.ptp(line - own @ (own.T @ line / own.sum(axis=0))) < 1e-9:
         return None
-    slope = float(line @ values) / spread
-    left = values - slope * line
-    sums = [float((line * left)[np.array([c == member for c in clusters])].sum()) for member in members]
-    count, free = len(members), len(names) + 1
-    factor = count / (count - 1) * (len(values) - 1) / max(len(values) - free, 1)
-    error = float(np.sqrt(factor * sum(value**2 for value in sums))) / spread
-    half = float(stats.t.ppf(0.975, count - 1)) * error
-    p = float(2 * stats.t.sf(abs(slope) / error, count - 1)) if error > 1e-12 else 1.0
+    design = np.column_stack([line, own])
+    inverse = np.linalg.inv(design.T @ design)
+    slope = float(inverse[0] @ design.T @ values)
+    left = np.eye(len(values)) - design @ inverse @ design.T  # what the fit leaves of each error
+    weights = []
+    for member in members:
+        mine = np.array([cluster == member for cluster in clusters])
+        sizes, axes = np.linalg.eigh(left[np.ix_(mine, mine)])
+        kept = sizes > 1e-10
+        root = (axes[:, kept] / np.sqrt(sizes[kept])) @ axes[:, kept].T
+        weights.append(left[:, mine] @ root @ design[mine] @ inverse[0])
+    shares = np.stack(weights)
+    spread = shares @ shares.T
+    freedom = float(np.trace(spread) ** 2 / np.sum(spread**2))
+    error = float(np.linalg.norm(shares @ values))
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * stats.t.sf(abs(slope) / error, freedom)) if error > 1e-12 else 1.0
+    count = len(members)
     return Slope(
-        slope, Interval(slope, slope - half, slope + half, 0.95, count, "CR1", "cluster", p), p, len(values), count
+        slope, Interval(slope, slope - half, slope + half, 0.95, count, "CR2", "cluster", p), p, len(values), count
     )
 
 

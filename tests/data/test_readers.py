@@ -59,6 +59,12 @@ def conllu(*tokens: str) -> str:
     return "# text\n" + "\n".join(lines) + "\n\n"
 
 
+def test_conllu_keeps_the_id_of_each_sentence_and_of_no_other(tmp_path: Path) -> None:
+    words = conllu("1/a/X/0").removeprefix("# text\n")
+    (tmp_path / "a.conllu").write_text(f"# newdoc id = n01\n# sent_id = n01001\n{words}{words}#sent_id=w02\n{words}")
+    assert [row.get("sent_id") for row in values("conllu", tmp_path / "a.conllu")] == ["n01001", None, "w02"]
+
+
 @pytest.mark.parametrize(
     ("language", "tokens", "words", "tags"),
     [

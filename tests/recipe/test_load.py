@@ -34,7 +34,7 @@ def problems(path: Path, *sets: str) -> list[RecipeError]:
 WHOLE = """
     name: quickstart
     description: all keys once
-    vars: {n: 150, size: big}
+    vars: {n: 150, size: big, ranks: [4, 8]}
     bases: [lab/s0, lab/s1]
     data: ../shared/data
     seeds: [0, 1]
@@ -51,7 +51,7 @@ WHOLE = """
         settings: {mix: {how: uniform}}
       both: {merge: [nli, nli-x], how: ties, weights: [1, 5e-1], parameters: {density: 0.5}}
       top: {train: lab-nli, on: {stack: [nli, {fuse: [nli-x, joint]}]}}
-      lora-${r}-${n}: {matrix: {r: [4, 8]}, train: lab-nli, method: {name: lora, r: "${r}"}}
+      lora-${r}-${n}: {matrix: {r: "${ranks}"}, train: lab-nli, method: {name: lora, r: "${r}"}}
       old: {use: mnli}
     targets:
       qa: {task: lab-qa, limit: "${n}", train: {epochs: 40}, languages: all, test_limit: 100}

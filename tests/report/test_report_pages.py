@@ -157,7 +157,7 @@ def test_cautions_name_what_is_wrong(results: Results) -> None:
     said = {s.topic: s.text for s in cautions(results)}
     assert "invented" in said["Stand-in"] and "cut at 64 tokens" in said["Warning"]
     assert "in qaf" in said["At chance level"]
-    assert "**fuse** (2 stages)" in said["Not converged"]
+    assert "for **fuse**" in said["Not converged"]
     assert "One run" not in said and "One base" not in said
 
 

@@ -52,11 +52,13 @@ def forest(target: Target, facts: Facts) -> Figure | None:
             g.interval.high,
             g.adjusted,
             verdict(g),
-            " ".join(map(str, g.values)),
+            " ".join(f"{value:.2f}" for value in g.values),
         )
         for g in gains
     ]
-    return finish(figure, f"gains-{target.task}", "Gain over the baseline", caption, head, rows)
+    return finish(
+        figure, f"gains-{target.task}", f"Gain over the baseline: {facts.name(target.task)}", caption, head, rows
+    )
 
 
 def _gain_row(axes: Any, row: int, item: Gain, reach: float) -> None:

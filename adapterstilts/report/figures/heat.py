@@ -50,13 +50,15 @@ def heat(target: Target, facts: Facts) -> Figure | None:
     ]
     if not gains:
         caption = "Score in percent; by distance from English."
-        return finish(figure, f"heat-{target.task}", "Every language", caption, columns, rows)
+        return finish(
+            figure, f"heat-{target.task}", f"Every language: {facts.name(target.task)}", caption, columns, rows
+        )
     of = f"{listed_names(base, facts)}: score in percent. Other columns" if base else "Columns"
     caption = (
         f"{of}: gain over the baseline in points, blue up and orange down, in steps of {number(bound / STEPS)}."
         " Bold: an effect in that language after correction. Languages by distance from English."
     )
-    return finish(figure, f"heat-{target.task}", "Every language", caption, columns, rows)
+    return finish(figure, f"heat-{target.task}", f"Every language: {facts.name(target.task)}", caption, columns, rows)
 
 
 def listed_names(results: Sequence[ArmResult], facts: Facts) -> str:

@@ -10,6 +10,7 @@ from adapterstilts.report.facts import Facts
 from adapterstilts.report.figures.canvas import GRID, INK, MUTED, Figure, bare, canvas, finish
 from adapterstilts.report.results import Target
 from adapterstilts.report.theme import PLACEHOLDER, SERIES
+from adapterstilts.report.words import metric_name
 from adapterstilts.study.measures import mean
 from adapterstilts.study.scores import Scores
 
@@ -42,8 +43,10 @@ def slopes(scores: Scores, arms: Sequence[str], target: Target, facts: Facts) ->
     axes.grid(axis="y", color=GRID, lw=0.8)
     axes.tick_params(labelcolor=MUTED, labelsize=11)
     bare(axes)
-    caption = f"{facts.name(target.task)} in every language, {target.metric} in percent, mean over runs."
+    caption = f"Every language, {metric_name(target.metric)} in percent, mean over runs."
     rows = [
         (language, arm, value) for language, values in whole.items() for arm, value in zip(arms, values, strict=True)
     ]
-    return finish(figure, f"order-{target.task}", "Order", caption, ("language", "arm", "score"), rows)
+    return finish(
+        figure, f"order-{target.task}", f"Order: {facts.name(target.task)}", caption, ("language", "arm", "score"), rows
+    )

@@ -34,9 +34,11 @@ def usage(rows: Sequence[Row], arm: str, task: str, facts: Facts) -> Figure:
         shares.setdefault((str(row["language"]), int(row["layer"])), []).append(list(row["share"]))
     lefts = [panel * (len(parts) + APART) for panel in range(len(languages))]
     columns = len(languages) * (len(parts) + APART)
-    width = max(WIDTH, 60 + 38 * columns)
+    tail = max(6.0, 4.8 * len(parts[-1]) - 12)  # the last name leans out of its column
+    width = max(WIDTH, 60 + 38 * columns + tail)
     head = 30 + 4.4 * max(map(len, parts))
-    figure, axes = canvas(head + 21 * (len(depths) + 1), left=46 / width, right=0.99, top=head, bottom=4, width=width)
+    height, right = head + 21 * (len(depths) + 1), (width - tail) / width
+    figure, axes = canvas(height, left=46 / width, right=right, top=head, bottom=4, width=width)
     for left, language in zip(lefts, languages, strict=True):
         for row_number, depth in enumerate(depths):
             found = shares.get((language, depth), [])
@@ -50,7 +52,7 @@ def usage(rows: Sequence[Row], arm: str, task: str, facts: Facts) -> Figure:
     names = [facts.name(part) for part in parts] * len(languages)
     axes.set_xticks(ticks, names, rotation=38, ha="left", rotation_mode="anchor", fontsize=10)
     axes.xaxis.tick_top()
-    axes.set_yticks(range(len(depths)), [str(depth) for depth in depths], fontsize=10)
+    axes.set_yticks(range(len(depths)), [str(depth) for depth in depths], fontsize=10, color=MUTED)
     axes.set_ylabel("layer", color=MUTED, fontsize=11)
     bare(axes)
     more = len(spoken) - len(languages)

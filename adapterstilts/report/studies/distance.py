@@ -3,19 +3,22 @@ changes about it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import product
 from math import log10
 from typing import Any
 
-from adapterstilts.report.figures import lines
+from adapterstilts.report.figures import Figure, lines
 from adapterstilts.report.results import Target
-from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
-from adapterstilts.report.words import NONE, number, plural, signed, span
-from adapterstilts.study.contrast import Contrast, contrast, judged
+from adapterstilts.report.studies.design import arms_told, budget, runs_told
+from adapterstilts.report.studies.page import Material, Number, Study, Table, parts
+from adapterstilts.report.studies.pooled import regressions
+from adapterstilts.report.words import NONE, listed, number, plural
+from adapterstilts.study.contrast import Contrast, contrast
 from adapterstilts.study.distance import Correlation, correlate, critical_r
 from adapterstilts.study.measures import mean, minus, slope
-from adapterstilts.study.regression import Partial, clustered, partial
+from adapterstilts.study.regression import Partial, partial
 from adapterstilts.study.tests import holm
 
 QUESTION = (
@@ -23,6 +26,23 @@ QUESTION = (
     " pretrained on? And does intermediate training change how fast it grows?"
 )
 PRETRAINING = "pretraining text (log)"
+Predictors = Mapping[str, Mapping[str, float]]  # kind of distance, or the pretraining text -> language -> amount
+
+
+@dataclass(frozen=True)
+class Relation:
+    """The loss of an arm on a target against one predictor, over languages; ``p`` is corrected (Holm)."""
+
+    target: Target
+    arm: str
+    kind: str
+    found: Correlation
+    held: Partial | None
+    p: float = 1.0
+
+    @property
+    def holds(self) -> bool:
+        return self.p < 0.05 and self.found.detectable
 
 
 def make(material: Material) -> Study:
@@ -34,56 +54,36 @@ def make(material: Material) -> Study:
         kind: {language: float(d) for language, d in table.items() if d is not None}
         for kind, table in (material.roles.get("predictors") or {"distance": facts.distances}).items()
     }
+    predictors = {**distances, PRETRAINING: amounts} if len(set(amounts.values())) > 1 else distances
     targets = [target for target in material.targets(arms[0]) if material.has(target, arms[1])]
-    body, plain = [], []
-    found: list[str] = []
-    missed: list[str] = []
-    correlations = _correlations(material, targets, arms, {**distances, PRETRAINING: amounts})
-    adjusted = holm([item.pearson_p for *_, item, _ in correlations])
-    for (target, arm, kind, item, held), p in zip(correlations, adjusted, strict=True):
-        body.append(_row(material, target, arm, kind, item, held, p))
-        plain.append(_plain(target, arm, kind, item, held, p))
-        text = _told(material, target, arm, kind, item, p)
-        (found if p < 0.05 and item.detectable else missed).append(text)
-    contrasts: list[Contrast | None] = []
-    for kind, table in distances.items():
-        for target in targets:
-            near = [name for name in target.zero_shot if name in table]
-            scores = material.scores(target)
-            a, b = (slope(scores, arm, near, table) for arm in (arms[1], arms[0]))
-            of = f"points for each unit of {kind} on {facts.name(target.task)}"
-            contrasts.append(contrast(f"{target.task}/slope/{kind}", arms[1], arms[0], of, a, b))
-        for arm in arms:
-            told, holds = _regression(material, targets, arm, kind, table)
-            (found if holds else missed).append(told)
-    if not amounts or len(set(amounts.values())) == 1:
-        missed.append("Pretraining text: the amount is the same in all languages, so nothing can be said of it here.")
-    head = ("Target", "Arm", "Against", "languages", "r", "95 %", "p (Holm)", "Spearman", "|r| detectable", "partial r")
-    note = (
-        "Correlation over languages of the loss against English (positive: farther is worse). |r| detectable: the"
-        " smallest that so many languages can tell from zero at 5 %. Partial r: with the pretraining text held constant"
-        " for distances, and with the first distance held constant for the pretraining text. Holm over the whole table."
-    )
+    relations = _relations(material, targets, arms, predictors, amounts)
+    losses = {(target.task, arm): _losses(material, target, arm) for target in targets for arm in arms}
+    held, missed = regressions(losses, arms, predictors, material.name, _named)
+    if amounts and predictors is distances:
+        missed = [*missed, "Pretraining text: the amount is the same in all languages, so nothing can be said of it."]
+
+    def draw() -> Iterator[Figure | None]:
+        for (kind, table), target in product(predictors.items(), targets):
+            along = kind if kind == PRETRAINING else f"{_named(kind)} from English"
+            yield lines(material.scores(target), arms, target, facts, table, kind, along)
+
     return Study(
         "distance",
         QUESTION,
-        (arms_told(material, arms), budget(material, arms), runs_told(material), _detectable(targets, distances)),
-        tuple(judged(contrasts)),
+        (arms_told(material, arms), budget(material, arms), runs_told(material), _detectable(targets, predictors)),
+        parts({"Slope with and without intermediate training": _slopes(material, targets, arms, distances)}),
         material.results,
-        (Table("Loss against distance", head, tuple(body), note, 3),),
-        lambda: (
-            lines(material.scores(target), arms, target, facts, table, kind)
-            for kind, table in distances.items()
-            for target in targets
+        (_table(material, relations),),
+        draw,
+        (_answer(material, relations),),
+        (*(_told(material, item) for item in relations if item.holds), *held),
+        (*_unrelated(material, relations), *missed),
+        (
+            "The regression has one slope, and an intercept for each target; errors are clustered by language (CR2 with"
+            " Satterthwaite's degrees of freedom), p is corrected over all regressions (Holm).",
         ),
-        tuple(found),
-        tuple(missed),
-        ("The regression has one slope and an intercept for each target; its errors are clustered by language (CR1).",),
-        plain={"correlations": plain},
+        plain={"correlations": [_plain(item) for item in relations]},
     )
-
-
-Found = tuple[Target, str, str, Correlation, Partial | None]
 
 
 def _losses(material: Material, target: Target, arm: str) -> dict[str, float]:
@@ -97,79 +97,127 @@ def _losses(material: Material, target: Target, arm: str) -> dict[str, float]:
     return out
 
 
-def _correlations(
-    material: Material, targets: list[Target], arms: tuple[str, str], predictors: Mapping[str, Mapping[str, float]]
-) -> list[Found]:
-    out: list[Found] = []
-    first = next(iter(predictors))
+def _relations(
+    material: Material,
+    targets: list[Target],
+    arms: tuple[str, str],
+    predictors: Predictors,
+    amounts: Mapping[str, float],
+) -> list[Relation]:
+    """All correlations, with the pretraining text held constant for distances and the first distance for the text."""
+    out = []
+    first = next(iter(predictors.values()))
     for target, arm, (kind, table) in product(targets, arms, predictors.items()):
         loss = _losses(material, target, arm)
-        other = predictors[first] if kind == PRETRAINING else predictors[PRETRAINING]
+        other = first if kind == PRETRAINING else amounts
         languages = [name for name in loss if name in table]
-        item = correlate([table[x] for x in languages], [loss[x] for x in languages])
-        if item is None:
+        found = correlate([table[x] for x in languages], [loss[x] for x in languages])
+        if found is None:
             continue
         both = [name for name in languages if name in other]
         held = partial([table[x] for x in both], [loss[x] for x in both], [other[x] for x in both]) if both else None
-        out.append((target, arm, kind, item, held))
+        out.append(Relation(target, arm, kind, found, held))
+    adjusted = holm([item.found.pearson_p for item in out])
+    return [
+        Relation(item.target, item.arm, item.kind, item.found, item.held, float(p))
+        for item, p in zip(out, adjusted, strict=True)
+    ]
+
+
+def _slopes(
+    material: Material, targets: list[Target], arms: tuple[str, str], distances: Predictors
+) -> list[Contrast | None]:
+    """Whether scores fall more or less steeply with intermediate training."""
+    out = []
+    for (kind, table), target in product(distances.items(), targets):
+        near = [name for name in target.zero_shot if name in table]
+        a, b = (slope(material.scores(target), arm, near, table) for arm in (arms[1], arms[0]))
+        of = f"score on {material.name(target.task)} for each unit of {_named(kind)}"
+        out.append(contrast(f"{target.task}/slope/{kind}", arms[1], arms[0], of, a, b))
     return out
 
 
-def _row(
-    material: Material, target: Target, arm: str, kind: str, item: Correlation, held: Partial | None, p: float
-) -> tuple[Any, ...]:
-    ends = item.interval
-    rows = tuple(row for row in material.scores(target).rows if row.arm == arm)
-    partial_text = f"{number(held.r, 2)} (p {number(held.p, 2)})" if held else NONE
-    return (
-        material.name(target.task), material.name(arm), kind, str(item.n), Number(number(item.pearson, 2), rows),
-        f"{number(ends.low, 2)} to {number(ends.high, 2)}" if ends.low is not None else NONE,
-        number(p, 3), number(item.spearman, 2), number(item.critical, 2), partial_text,
-    )  # fmt: skip
+def _named(kind: str) -> str:
+    return kind if kind in ("distance", PRETRAINING) else f"{kind} distance"
 
 
-def _plain(target: Target, arm: str, kind: str, item: Correlation, held: Partial | None, p: float) -> dict[str, Any]:
+def _size(found: Correlation) -> str:
+    """ "r = 0.85 (95 % interval 0.13 to 0.99; 6 languages)"."""
+    ends = found.interval
+    told = f"95 % interval {number(ends.low, 2)} to {number(ends.high, 2)}; " if ends.low is not None else ""
+    return f"r = {number(found.pearson, 2)} ({told}{plural(found.n, 'language')})"
+
+
+def _where(material: Material, item: Relation) -> str:
+    return f"**{material.name(item.arm)}** on {material.name(item.target.task)}"
+
+
+def _answer(material: Material, relations: list[Relation]) -> str:
+    """How many correlations hold, and the strongest of them (or of all where none does)."""
+    if not relations:
+        return "**Loss and distance.** Too few languages for a correlation."
+    holding = [item for item in relations if item.holds]
+    top = max(holding or relations, key=lambda item: abs(item.found.pearson))
+    said = f"A relation in {len(holding)} of" if holding else "No relation found in"
+    what = f"the loss of {_where(material, top)} with {_named(top.kind)}, {_size(top.found)}"
+    return f"**Loss and distance.** {said} {plural(len(relations), 'correlation')}; the strongest: {what}."
+
+
+def _told(material: Material, item: Relation) -> str:
+    verb = "grows" if item.found.pearson > 0 else "shrinks"
+    said = f"Spearman {number(item.found.spearman, 2)}, p = {number(item.p, 3)} after correction"
+    return f"The loss of {_where(material, item)} {verb} with {_named(item.kind)}: {_size(item.found)}, {said}."
+
+
+def _unrelated(material: Material, relations: list[Relation]) -> list[str]:
+    """One sentence for each arm and target: the predictors without a relation, and what could have been seen."""
+    by_where: dict[str, list[Relation]] = {}
+    for item in relations:
+        if not item.holds:
+            by_where.setdefault(_where(material, item), []).append(item)
+    out = []
+    for where, items in by_where.items():
+        limits = sorted({number(item.found.critical, 2) for item in items})
+        each = "; ".join(f"{_named(item.kind)}, {_size(item.found)}" for item in items)
+        could = f"|r| below {listed(limits, 'or')} cannot be told from zero with so few languages"
+        out.append(f"The loss of {where} shows no relation with {each}. {could}.")
+    return out
+
+
+def _table(material: Material, relations: list[Relation]) -> Table:
+    body = []
+    for item in relations:
+        found, ends, held = item.found, item.found.interval, item.held
+        rows = tuple(row for row in material.scores(item.target).rows if row.arm == item.arm)
+        body.append(
+            (
+                material.name(item.target.task), material.name(item.arm), item.kind, str(found.n),
+                Number(number(found.pearson, 2), rows),
+                f"{number(ends.low, 2)} to {number(ends.high, 2)}" if ends.low is not None else NONE,
+                number(item.p, 3), number(found.spearman, 2), number(found.critical, 2),
+                f"{number(held.r, 2)} (p {number(held.p, 2)})" if held else NONE,
+            )
+        )  # fmt: skip
+    head = ("Target", "Arm", "Against", "languages", "r", "95 %", "p (Holm)", "Spearman", "|r| detectable", "partial r")
+    note = (
+        "Correlation over languages of the loss against English (positive: farther is worse). |r| detectable: the"
+        " smallest that so many languages can tell from zero at 5 %. Partial r: with the pretraining text held constant"
+        " for distances, and with the first distance held constant for the pretraining text. Holm over the whole table."
+    )
+    return Table("Loss against distance", head, tuple(body), note, 3)
+
+
+def _plain(item: Relation) -> dict[str, Any]:
+    found, held = item.found, item.held
     return {
-        "target": target.task, "arm": arm, "against": kind, "n": item.n, "pearson": item.pearson,
-        "low": item.interval.low, "high": item.interval.high, "p": item.pearson_p, "p_holm": p,
-        "spearman": item.spearman, "critical": item.critical, "slope": item.slope,
+        "target": item.target.task, "arm": item.arm, "against": item.kind, "n": found.n, "pearson": found.pearson,
+        "low": found.interval.low, "high": found.interval.high, "p": found.pearson_p, "p_holm": item.p,
+        "spearman": found.spearman, "critical": found.critical, "slope": found.slope,
         "partial": None if held is None else [held.r, held.interval.low, held.interval.high, held.p],
     }  # fmt: skip
 
 
-def _told(material: Material, target: Target, arm: str, kind: str, item: Correlation, p: float) -> str:
-    where = f"**{material.name(arm)}** on {material.name(target.task)}"
-    ends = item.interval
-    said = f"r = {number(item.pearson, 2)}"
-    if ends.low is not None and ends.high is not None:
-        said += f" (95 % interval {number(ends.low, 2)} to {number(ends.high, 2)})"
-    said += f", Spearman {number(item.spearman, 2)}, p = {number(p, 3)} after correction, {plural(item.n, 'language')}"
-    if p < 0.05 and item.detectable:
-        return f"The loss of {where} {'grows' if item.pearson > 0 else 'shrinks'} with {kind}: {said}."
-    return f"The loss of {where} against {kind}: {said}; |r| of {number(item.critical, 2)} would be detectable at all."
-
-
-def _regression(
-    material: Material, targets: list[Target], arm: str, kind: str, table: Mapping[str, float]
-) -> tuple[str, bool]:
-    """All targets in one regression of the loss on a distance."""
-    y, x, tasks, languages = [], [], [], []
-    for target in targets:
-        for language, loss in _losses(material, target, arm).items():
-            if language in table:
-                y.append(loss)
-                x.append(table[language])
-                tasks.append(target.task)
-                languages.append(language)
-    line = clustered(y, x, tasks, languages) if y else None
-    if line is None:
-        return f"All targets together, {arm} against {kind}: too few languages for a regression.", False
-    text = f"All targets together, the loss of **{material.name(arm)}** changes by {signed(line.value)} points for each"
-    text += f" unit of {kind} (95 % interval {span(line.interval, sign=True)}, {line.clusters} languages as clusters)"
-    return (f"{text}.", True) if line.p < 0.05 else (f"{text}: no slope found.", False)
-
-
-def _detectable(targets: list[Target], distances: Mapping[str, Mapping[str, float]]) -> str:
-    sizes = sorted({sum(x in table for x in target.zero_shot) for target in targets for table in distances.values()})
+def _detectable(targets: list[Target], predictors: Predictors) -> str:
+    sizes = sorted({sum(x in table for x in target.zero_shot) for target in targets for table in predictors.values()})
     told = [f"with {n} languages |r| of {number(critical_r(n), 2)} or more" for n in sizes if n > 2]
     return f"Detectable at 5 %, two-sided: {'; '.join(told) or 'nothing, there are fewer than three languages'}."

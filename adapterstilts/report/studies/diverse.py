@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from adapterstilts.report.figures import forest, heat
 from adapterstilts.report.results import Target
-from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
+from adapterstilts.report.studies.design import arms_told, budget, runs_told
+from adapterstilts.report.studies.page import Material, Number, Study, Table, parts
 from adapterstilts.report.words import NONE, number, signed
-from adapterstilts.study.contrast import Contrast, contrast, judged
+from adapterstilts.study.contrast import Contrast, contrast
 from adapterstilts.study.measures import Measure, mean, minus, spread, worst
 from adapterstilts.study.scores import Scores
 
@@ -18,7 +19,7 @@ QUESTION = (
     " smaller set, as Weller et al. (2022) found for English?"
 )
 Reader = Callable[[Scores, str, Sequence[str]], Measure | None]
-READERS: dict[str, Reader] = {"mean": mean, "worst language": worst, "spread over languages": spread}
+READERS: dict[str, Reader] = {"zero-shot mean": mean, "worst language": worst, "spread over languages": spread}
 
 
 def make(material: Material) -> Study:
@@ -28,34 +29,40 @@ def make(material: Material) -> Study:
     arms = [baseline, *(arm for pair in pairs for arm in pair)]
     facts = material.results.facts
     targets = material.targets(baseline)
-    contrasts: list[Contrast | None] = []
+    mixed: dict[str, list[Contrast | None]] = {what: [] for what in READERS}
+    gained: list[Contrast | None] = []
     for target in targets:
         scores = material.scores(target)
         for multi, sequential in pairs:
             for what, read in READERS.items():
-                of = f"{what} of the zero-shot languages on {facts.name(target.task)}"
+                of = f"{what} on {facts.name(target.task)}"
                 a, b = read(scores, multi, target.zero_shot), read(scores, sequential, target.zero_shot)
-                contrasts.append(contrast(f"{target.task}/{what}", multi, sequential, of, a, b))
+                mixed[what].append(contrast(f"{target.task}/{what}", multi, sequential, of, a, b))
         for arm in arms[1:]:
-            of = f"mean of the zero-shot languages on {facts.name(target.task)}"
+            of = f"zero-shot mean on {facts.name(target.task)}"
             a, b = mean(scores, arm, target.zero_shot), mean(scores, baseline, target.zero_shot)
-            contrasts.append(contrast(f"{target.task}/baseline", arm, baseline, of, a, b))
-    contrasts += _weller(material, pairs)
-    made = judged(contrasts)
-    told = [_condition(material, item) for item in made if item.key == "weller"]
+            gained.append(contrast(f"{target.task}/baseline", arm, baseline, of, a, b))
+    made = parts(
+        {
+            **{f"Mix or sequence, {what}": found for what, found in mixed.items()},
+            "Advantage of the mix by size of the target": _weller(material, pairs),
+            "Against the target alone": gained,
+        }
+    )
+    told = [_condition(material, item) for part in made for item in part.contrasts if item.key == "weller"]
     families = material.roles.get("families", {})
     spoken = "; ".join(f"{language} ({family})" for language, family in families.items())
     return Study(
         "multitask-vs-sequential",
         QUESTION,
         (arms_told(material, arms), budget(material, arms), runs_told(material), f"Languages: {spoken}."),
-        tuple(made),
+        made,
         material.results,
         tuple(_table(material, target, arms) for target in targets),
         lambda: (f for target in targets for f in (forest(target, facts), heat(target, facts))),
-        tuple(text for text, holds in told if holds),
-        tuple(text for text, holds in told if not holds),
-        (
+        found=tuple(text for text, holds in told if holds),
+        not_found=tuple(text for text, holds in told if not holds),
+        notes=(
             "Weller et al. 2022 (recalled, not checked against the paper): pairwise multi-task learning is better than"
             " intermediate training where the target has fewer examples than the supporting task, and worse otherwise.",
         ),
@@ -85,18 +92,22 @@ def _weller(material: Material, pairs: list[tuple[str, str]]) -> list[Contrast |
 def _condition(material: Material, item: Contrast) -> tuple[str, bool]:
     """What the contrast says of the published condition, and whether that is a finding."""
     small, large = material.name(item.a), material.name(item.b)
-    edges = f"the mix gains {signed(item.left)} points over the sequence where the target is smaller ({small})"
-    edges += f" and {signed(item.right)} where it is larger ({large})"
+    edges = f"the mix gains {signed(item.left)} points over the sequence where the target is smaller, {small},"
+    edges += f" and {signed(item.right)} where it is larger, {large}"
     if item.found == "no difference found":
-        return f"Weller et al.'s condition was not found: {edges}; the two cannot be told apart.", False
+        said = "That the mix does better where the target is smaller (Weller et al.) was not found"
+        return f"{said}: {edges}; the two cannot be told apart.", False
     agrees = item.found == "higher"
-    return f"Weller et al.'s condition {'holds here' if agrees else 'is reversed here'}: {edges}.", True
+    said = f"The mix does {'better' if agrees else 'worse'} where the target is smaller"
+    return f"{said}, {'as' if agrees else 'unlike what'} Weller et al. say: {edges}.", True
 
 
 def _table(material: Material, target: Target, arms: list[str]) -> Table:
     scores, english = material.scores(target), material.results.facts.english
     body = []
     for arm in arms:
+        if not material.has(target, arm):
+            continue
         cells = [read(scores, arm, target.zero_shot) for read in READERS.values()]
         own = mean(scores, arm, (english,))
         result = target.result(arm)
@@ -105,5 +116,5 @@ def _table(material: Material, target: Target, arms: list[str]) -> Table:
         numbers = [Number(number(m.mean), m.rows) if m else NONE for m in (own, *cells)]
         body.append((material.name(arm), *numbers, material.name(lowest)))
     head = ("Arm", "English", "zero-shot mean", "worst language", "spread", "which is worst")
-    note = "The worst language is that of each run; the spread is the standard deviation over languages, in points."
+    note = "Percent, mean over runs. Worst: of each run its worst language; spread: standard deviation over languages."
     return Table(material.name(target.task), head, tuple(body), note)

@@ -9,8 +9,18 @@ from typing import Any
 
 from adapterstilts.report import html as pages
 from adapterstilts.report import markdown
-from adapterstilts.report.sentences import cautions, method_notes
-from adapterstilts.report.studies.page import Cell, Number, Study, Table, contrast_table, findings, not_found
+from adapterstilts.report.notes import reading_notes
+from adapterstilts.report.sentences import cautions
+from adapterstilts.report.studies.page import Cell, Number, Study, Table
+from adapterstilts.report.studies.told import (
+    FOUND_IN_BRACKETS,
+    MISSED_IN_BRACKETS,
+    answers,
+    contrast_table,
+    findings,
+    not_found,
+    tests_told,
+)
 from adapterstilts.report.theme import variables
 from adapterstilts.report.words import origin
 
@@ -29,12 +39,15 @@ def html(study: Study) -> str:
         .render(
             study=study,
             results=results,
-            findings=findings(study) or [NOTHING],
-            not_found=not_found(study) or [ALL_FOUND],
-            tables=[*study.tables, contrast_table(study)],
+            answers=answers(study),
+            sections=[
+                ("found", "What was found", findings(study), NOTHING, FOUND_IN_BRACKETS),
+                ("not-found", "What was not found", not_found(study), ALL_FOUND, MISSED_IN_BRACKETS),
+            ],
+            contrasts=contrast_table(study),
             is_number=lambda cell: isinstance(cell, Number),
             cautions=cautions(results),
-            notes=[*study.notes, *method_notes(results)],
+            notes=_notes(study),
             sources=pages.sources(results),
             published=pages.published_tables(study.published),
             light=variables("light"),
@@ -51,9 +64,13 @@ def document(study: Study) -> str:
     out = [f"# {facts.recipe}", study.question]
     if facts.command:
         out.append(f"Made by `{facts.command}`.")
+    out += ["## Answer", _bullets(answers(study))]
     out += ["## Design", _bullets(study.design)]
-    out += ["## What was found", _bullets(findings(study) or [NOTHING])]
-    out += ["## What was not found", _bullets(not_found(study) or [ALL_FOUND])]
+    for heading, told, instead, note in (
+        ("What was found", findings(study), NOTHING, FOUND_IN_BRACKETS),
+        ("What was not found", not_found(study), ALL_FOUND, MISSED_IN_BRACKETS),
+    ):
+        out += [f"## {heading}", *([note] if told else []), _bullets(told or [instead])]
     careful = cautions(results)
     if careful:
         out += ["## Read with care", _bullets([f"{item.topic}: {item.text}" for item in careful])]
@@ -65,7 +82,7 @@ def document(study: Study) -> str:
             out.append(table.note)
     if study.published:
         out += ["## Published rows beside these", markdown.published_table(study.published)]
-    out += ["## How it was measured", _bullets([*study.notes, *method_notes(results)])]
+    out += ["## How it was measured", _bullets(_notes(study))]
     out += ["## Where each number comes from", _sources(study)]
     return "\n\n".join(out) + "\n"
 
@@ -78,11 +95,13 @@ def plain(study: Study) -> dict[str, Any]:
         "title": study.results.facts.recipe,
         "question": study.question,
         "command": study.results.facts.command,
+        "answer": answers(study),
         "design": list(study.design),
         "found": findings(study),
         "not_found": not_found(study),
         "contrasts": [
             {
+                "part": part.title,
                 "key": item.key,
                 "a": item.a,
                 "b": item.b,
@@ -103,7 +122,8 @@ def plain(study: Study) -> dict[str, Any]:
                 "said": item.found,
                 "stages": sorted({row.stage for row in item.rows}),
             }
-            for item in study.contrasts
+            for part in study.parts
+            for item in part.contrasts
         ],
         "tables": [
             {"title": t.title, "head": list(t.head), "rows": [[_text(cell) for cell in row] for row in t.body]}
@@ -132,6 +152,10 @@ def plain(study: Study) -> dict[str, Any]:
 
 def to_json(study: Study) -> str:
     return json.dumps(plain(study), indent=1, ensure_ascii=False) + "\n"
+
+
+def _notes(study: Study) -> list[str]:
+    return [*study.notes, *tests_told(study), *reading_notes(study.results)]
 
 
 def _bullets(lines: Sequence[str]) -> str:

@@ -7,8 +7,9 @@ from itertools import combinations
 
 from adapterstilts.report.figures import Figure, curves, forest, heat, slopes
 from adapterstilts.report.results import Target
-from adapterstilts.report.studies.page import Material, Number, Study, Table, arms_told, budget, runs_told
-from adapterstilts.report.words import NONE, number
+from adapterstilts.report.studies.design import arms_told, budget, runs_told
+from adapterstilts.report.studies.page import Material, Number, Study, Table, parts
+from adapterstilts.report.words import NONE, number, p_text, signed, span
 from adapterstilts.study.contrast import Contrast, contrast, judged
 from adapterstilts.study.measures import Measure, mean
 
@@ -17,24 +18,26 @@ QUESTION = (
     " whether one comes after the other, which comes first, whether both come at once, or whether separate modules are"
     " stacked, fused or merged? And what is left of the first after the second?"
 )
-MOMENTS = ("after it", "after the second", "after the target")
+MOMENTS = ("after the first", "after both", "after the target")
 Line = tuple[str, list[Measure | None]]
 
 
 def make(material: Material) -> Study:
-    """Roles: ``baseline``, ``sequential``, ``joint``, ``composed`` (arms), ``forgetting`` (see the recipe)."""
+    """Roles: ``baseline``, ``alone``, ``sequential``, ``joint``, ``composed`` (arms); ``forgetting``, by task, language
+    and arm the modules at the three moments."""
     baseline = material.role("baseline")
     sequential, joint = list(material.role("sequential")), list(material.role("joint"))
     composed = list(material.roles.get("composed", ()))
-    arms = [baseline, *sequential, *joint, *composed]
+    arms = [baseline, *material.roles.get("alone", ()), *sequential, *joint, *composed]
     targets = material.targets(baseline)
-    found: list[Contrast | None] = []
-    for target in targets:
-        found += _compared(material, target, [(a, baseline) for a in arms[1:]])
-        found += _compared(material, target, list(combinations(sequential, 2)))
-        found += _compared(material, target, [(a, b) for a in sequential for b in joint])
-        found += _compared(material, target, [(a, sequential[0]) for a in composed])
-    lost, table, lines = _forgetting(material)
+    pairs = {
+        "Which language comes first": list(combinations(sequential, 2)),
+        "One after the other or both at once": [(a, b) for a in sequential for b in joint],
+        "Stacked, fused or merged": [(a, sequential[0]) for a in composed],
+        "Against no intermediate task": [(a, baseline) for a in arms[1:]],
+    }
+    asked = {title: [c for t in targets for c in _compared(material, t, found)] for title, found in pairs.items()}
+    lost, forgotten, lines = _forgetting(material)
     facts = material.results.facts
 
     def draw() -> Iterator[Figure | None]:
@@ -47,9 +50,12 @@ def make(material: Material) -> Study:
         "sequential-vs-joint",
         QUESTION,
         (arms_told(material, arms), budget(material, arms), runs_told(material)),
-        tuple(judged([*found, *lost])),
+        parts({**asked, "What is left of the first task": lost}),
         material.results,
-        tuple(table),
+        (
+            *(_by_language(material, t, *pair) for pair in pairs["Which language comes first"] for t in targets),
+            *forgotten,
+        ),
         draw,
     )
 
@@ -69,27 +75,55 @@ def _compared(material: Material, target: Target, pairs: list[tuple[str, str]]) 
     return out
 
 
+def _by_language(material: Material, target: Target, a: str, b: str) -> Table:
+    """The order in every language, corrected over the languages."""
+    scores = material.scores(target)
+    found = judged(contrast(x, a, b, x, *(mean(scores, arm, (x,)) for arm in (a, b))) for x in target.languages)
+    body = tuple(
+        (
+            material.name(item.of),
+            Number(number(item.left), item.rows),
+            Number(number(item.right), item.rows),
+            Number(signed(item.mean), item.rows),
+            span(item.interval, sign=True) or NONE,
+            p_text(item.adjusted),
+            item.found,
+        )
+        for item in found
+    )
+    head = ("Language", material.name(a), material.name(b), "difference", "95 %", "p (Holm)", "verdict")
+    note = "Percent and points. Holm's correction is over the languages of this table."
+    return Table(f"Order by language: {material.name(target.task)}", head, body, note)
+
+
 def _forgetting(material: Material) -> tuple[list[Contrast | None], list[Table], list[Line]]:
-    """The first task scored after itself, after the second and after the target: contrasts, table, lines."""
+    """An intermediate task scored after itself, after both and after the target: contrasts, table, lines.
+
+    Each chain of modules is compared with its own beginning, and the first chain of a language with the others.
+    """
     contrasts: list[Contrast | None] = []
     body, lines = [], []
-    for task, chains in material.roles.get("forgetting", {}).items():
+    for task, by_language in material.roles.get("forgetting", {}).items():
         target = material.target(task)
         if target is None:
             continue
         scores = material.scores(target)
-        for name, chain in chains.items():
-            language, modules = chain["language"], list(chain["scores"])
-            points = [mean(scores, module, (language,)) for module in modules]
-            title = f"{material.name(task)} in {material.name(language)} ({name})"
-            cells = [Number(number(p.mean), p.rows) if p else NONE for p in points]
-            body.append((title, *cells))
-            lines.append((title, points))
-            for later, point in zip(modules[1:], points[1:], strict=True):
-                of = f"what is left of {material.name(task)} in {material.name(language)}"
-                contrasts.append(contrast(f"{task}/forgetting", later, modules[0], of, point, points[0]))
+        for language, chains in by_language.items():
+            of = f"{material.name(task)} in {material.name(language)}"
+            points = {
+                arm: [mean(scores, module, (language,)) if module else None for module in modules]
+                for arm, modules in chains.items()
+            }
+            for arm, found in points.items():
+                body.append((of, material.name(arm), *(Number(number(p.mean), p.rows) if p else NONE for p in found)))
+                lines.append((f"{of} ({material.name(arm)})", found))
+            (first, own), *others = points.items()
+            for k, moment in enumerate(MOMENTS[1 : len(own)], start=1):
+                pairs = [(f"{first} {MOMENTS[0]}", own[0]), *((f"{arm} {moment}", found[k]) for arm, found in others)]
+                key, now = f"{task}/forgetting", f"{first} {moment}"
+                contrasts += [contrast(key, now, then, of, own[k], point) for then, point in pairs]
     if not body:
         return [], [], []
-    head = ("First task", *MOMENTS)
-    note = "The first intermediate task, scored again with the head it shares with what came later."
-    return contrasts, [Table("Forgetting", head, tuple(body), note)], lines
+    head = ("Intermediate task", "Arm", *MOMENTS)
+    note = "Percent; scored each time with the head that the task shares with what came later."
+    return contrasts, [Table("Forgetting", head, tuple(body), note, 2)], lines
