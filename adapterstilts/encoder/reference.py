@@ -18,7 +18,8 @@ from adapterstilts.errors import DataError, MissingDependency
 from adapterstilts.settings import Precision
 
 SHIPPED = Path(__file__).parent.parent / "lab" / "bases"
-ARCHITECTURES = ("xlm-roberta", "roberta")
+ARCHITECTURES = ("xlm-roberta", "roberta", "xlm-roberta-xl")
+OWNERS = (("xlm-roberta-x", "facebook/"), ("xlm-roberta", "FacebookAI/"))  # of names that are given without one
 TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json")
 
 
@@ -61,7 +62,8 @@ def locate(ref: str) -> Reference:
     name, _, revision = ref.partition("@")
     if ref.startswith((".", "/", "~")) or name.count("/") > 1:
         raise DataError(f"no base at `{ref}`", why="there is no such directory", fix="check the path of `base:`")
-    return Reference(ref, None, "FacebookAI/" + name if name.startswith("xlm-roberta") else name, revision or "main")
+    owner = next((owner for begin, owner in OWNERS if name.startswith(begin)), "")
+    return Reference(ref, None, owner + name, revision or "main")
 
 
 def fingerprint(reference: Reference, sha256: Callable[[Path], str]) -> tuple[str, str]:
@@ -100,6 +102,15 @@ def longest(ref: str) -> int | None:
     return int(config["max_position_embeddings"]) - int(config.get("pad_token_id", 1)) - 1
 
 
+def architecture(ref: str) -> str | None:
+    """The model type of a base; None where nobody says (the Hub)."""
+    found = locate(ref)
+    if found.directory is None:
+        return "xlm-roberta-xl" if str(found.repository).startswith("facebook/xlm-roberta-x") else None
+    config = json.loads((found.directory / "config.json").read_text(encoding="utf-8"))
+    return str(config.get("model_type"))
+
+
 def require_precision(precision: Precision | None) -> None:
     """Raise MissingDependency when this precision needs a package that is not installed; nothing is imported."""
     if precision == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
@@ -108,7 +119,7 @@ def require_precision(precision: Precision | None) -> None:
 
 
 def check_config(directory: Path) -> None:
-    """Refuse a base that is not XLM-R or RoBERTa, or that wants code of its own to run.
+    """Refuse a base that is not XLM-R, XLM-R XL or RoBERTa, or that wants code of its own to run.
 
     Raises:
         DataError: that, or a configuration that cannot be read.

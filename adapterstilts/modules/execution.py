@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from adapterstilts.encoder.attention import firsts
 from adapterstilts.encoder.base import Base
 from adapterstilts.encoder.batch import Batch
+from adapterstilts.encoder.norms import before_attention, behind_layers
 from adapterstilts.encoder.packed import PackedAttention
 from adapterstilts.encoder.precision import DTYPES, give_back
 from adapterstilts.errors import StageFailed
@@ -63,9 +64,9 @@ class Execution:
             yield hidden
         else:
             level, hidden = below
-        for layer in self.model.encoder.layer[level:stop]:
+        for number, layer in enumerate(self.model.encoder.layer[level:stop], start=level + 1):
             hidden = self._through([layer], hidden, batch)
-            yield hidden
+            yield hidden if number < self.base.layers else behind_layers(self.model, hidden)
 
     def encode(self, batch: Batch) -> Tensor:
         """(T, d) hidden states of the last layer in fp32.
@@ -79,7 +80,8 @@ class Execution:
                 raise StageFailed("recompute for a module that cannot run unpadded", why=why, fix="engine.recompute: 0")
             return self.encode_padded(batch)
         level, hidden = self._begun(batch)
-        return self._all(list(self.model.encoder.layer)[level:], hidden, batch)[0].float()
+        last = self._all(list(self.model.encoder.layer)[level:], hidden, batch)
+        return behind_layers(self.model, last)[0].float()
 
     def logits(self, head: Any, batch: Batch) -> Tensor:
         """What a head says of a batch; of the last layer only what it reads is computed."""
@@ -91,7 +93,8 @@ class Execution:
         """(R, d) hidden states of the last layer in fp32 of the rows' first tokens, and no others."""
         *below, last = self.model.encoder.layer
         level, hidden = self._begun(batch)
-        return self._first(last, self._all(below[level:], hidden, batch), batch)[0].float()
+        firsts = self._first(last, self._all(below[level:], hidden, batch), batch)
+        return behind_layers(self.model, firsts)[0].float()
 
     def encode_padded(self, batch: Batch) -> Tensor:
         """The same through the library's padded forward: the reference, and the way for what cannot be packed."""
@@ -150,17 +153,17 @@ class Execution:
         """One layer for the rows' first tokens alone, (1, R, d): all tokens are attended to, <s> alone attends."""
         attention = layer.attention.self
         order = torch.argsort(batch.starts)
-        first = hidden[:, batch.starts]
 
         def heads(states: Tensor) -> Tensor:
             return states[0].view(states.shape[1], attention.num_attention_heads, -1)
 
         with self._running():
-            query, key, value = attention.query(first), attention.key(hidden), attention.value(hidden)
+            read = before_attention(layer, hidden)
+            query, key, value = attention.query(read[:, batch.starts]), attention.key(read), attention.value(read)
             dropout = attention.dropout_prob if attention.training else 0.0
             mixed = firsts(heads(query)[order], heads(key), heads(value), batch, dropout_p=dropout)
             context = torch.empty_like(query).index_copy(1, order, mixed.flatten(1)[None])
-            output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
+            output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden[:, batch.starts]))
         return output
 
     def _running(self) -> AbstractContextManager[None]:

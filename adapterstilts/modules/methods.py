@@ -134,6 +134,13 @@ def require_library(family: Family) -> None:
         raise MissingDependency("bottleneck methods need the package `adapters`", why=why, fix=fix)
 
 
+def require_encoder(settings: MethodSettings, architecture: str | None) -> None:
+    """Raise RecipeError when the library of a method does not know such an encoder."""
+    if architecture == "xlm-roberta-xl" and "bottleneck" in families_of(settings):
+        why = "the package adapters does not know this encoder"
+        raise RecipeError(f"{settings.name} on a base of type `{architecture}`", why=why, fix="method: lora")
+
+
 def resolve(settings: MethodSettings) -> MethodSettings:
     """The same method with every parameter filled in, so that equal methods have equal hashes.
 

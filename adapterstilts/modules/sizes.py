@@ -41,6 +41,7 @@ class Shape:
 _PUBLISHED = {
     "FacebookAI/xlm-roberta-base": (768, 3072, 12, 250002, 514),
     "FacebookAI/xlm-roberta-large": (1024, 4096, 24, 250002, 514),
+    "facebook/xlm-roberta-xl": (2560, 10240, 36, 250880, 514),  # recalled; its config.json is read where it is cached
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapterstilts.encoder.reference import require_precision
+from adapterstilts.encoder.reference import architecture, require_precision
+from adapterstilts.modules.methods import require_encoder
 from adapterstilts.plan.data import Data
 from adapterstilts.plan.graph import Cell, make_stage
 from adapterstilts.plan.used import Used, instance
@@ -26,6 +27,8 @@ class Collected:
 
     def add(self, kind: str, spec: Spec, parents: Mapping[str, str], label: str) -> str:
         require_precision(spec.settings.precision if isinstance(spec, TrainSpec) else getattr(spec, "precision", None))
+        if isinstance(spec, TrainSpec) and spec.method is not None:
+            require_encoder(spec.method, architecture(spec.base.ref))
         stage = make_stage(kind, spec, parents, label)
         self.stages.setdefault(stage.hash, stage)
         return stage.hash
