@@ -18,21 +18,43 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from adapterstilts.study.nested import Squares, variance_of_mean
+from adapterstilts.study.nested import Squares, error_of_mean
 
 Key = tuple[int, ...]
-Rule = Callable[[Squares], tuple[float, float]]  # variance of the mean times the cells, degrees of freedom
+Rule = Callable[[Squares], float]  # how far the mean must lie from zero to be claimed, times the root of the cells
+Student = Callable[[Squares], tuple[float, float]]  # variance of the mean times the cells, degrees of freedom
 WEAK, CLEAR = (0.5, 1.0, 2.0), (5.0, 1000.0)
 
 
+def ours(squares: Squares) -> float:
+    """`nested_interval`."""
+    error = error_of_mean(squares, 1)
+    return error.critical(0.05) * float(np.sqrt(error.variance))
+
+
+def student(rule: Student) -> Rule:
+    """Student's t with an estimated freedom."""
+
+    def needed(squares: Squares) -> float:
+        variance, freedom = rule(squares)
+        return float(stats.t.ppf(0.975, freedom) * np.sqrt(variance))
+
+    return needed
+
+
 def largest(squares: Squares) -> tuple[float, float]:
-    """Ours."""
-    return variance_of_mean(squares, 1)
+    """The signed sum (the quasi-F of Clark 1973), no less than the largest level, with Satterthwaite's freedom."""
+    parts = {key: ((-1.0) ** (len(key) + 1) * square, freedom) for key, (square, freedom) in squares.items()}
+    value = sum(part for part, _ in parts.values())
+    floor, least = max(part for key, part in parts.items() if len(key) == 1)
+    if value < floor:
+        return floor, least
+    return value, max(value**2 / sum(part**2 / freedom for part, freedom in parts.values()), 1.0)
 
 
 def clustered(squares: Squares) -> tuple[float, float]:
     """Multi-way clustering with the freedom of the smallest level (Cameron, Gelbach and Miller 2011)."""
-    return variance_of_mean(squares, 1)[0], min(freedom for key, (_, freedom) in squares.items() if len(key) == 1)
+    return largest(squares)[0], min(freedom for key, (_, freedom) in squares.items() if len(key) == 1)
 
 
 def seeds(squares: Squares) -> tuple[float, float]:
@@ -40,7 +62,7 @@ def seeds(squares: Squares) -> tuple[float, float]:
     return squares[(0,)]
 
 
-def pooled(level: float) -> Rule:
+def pooled(level: float) -> Student:
     """Effects whose F test is above ``level`` are taken for noise, pairs first (Bancroft 1944)."""
 
     def rule(squares: Squares) -> tuple[float, float]:
@@ -79,11 +101,12 @@ def pooled(level: float) -> Rule:
 
 
 RULES: dict[str, Rule] = {
-    "all mean squares, the largest level as floor": largest,
-    "pooled above .25": pooled(0.25),
-    "pooled above .10": pooled(0.10),
-    "multi-way clustering": clustered,
-    "seeds alone": seeds,
+    "levels above chance (ours)": ours,
+    "all mean squares, the largest level as floor": student(largest),
+    "pooled above .25": student(pooled(0.25)),
+    "pooled above .10": student(pooled(0.10)),
+    "multi-way clustering": student(clustered),
+    "seeds alone": student(seeds),
 }
 
 
@@ -109,9 +132,8 @@ def false_positives(rule: Rule, dims: tuple[int, ...], more: dict[Key, float], d
     expected = {key: 1.0 + sum(by for outer, by in more.items() if set(key) <= set(outer)) for key in keys}
     truth = sum((-1.0) ** (len(key) + 1) * expected[key] for key in keys)
     drawn = {key: expected[key] * rng.chisquare(freedom[key], draws) / freedom[key] for key in keys}
-    found = np.array([rule({key: (float(drawn[key][n]), freedom[key]) for key in keys}) for n in range(draws)])
-    needed = stats.t.ppf(0.975, found[:, 1]) * np.sqrt(found[:, 0] / truth)
-    return float(100 * np.mean(2 * stats.norm.sf(needed)))
+    needed = np.array([rule({key: (float(drawn[key][n]), freedom[key]) for key in keys}) for n in range(draws)])
+    return float(100 * np.mean(2 * stats.norm.sf(needed / np.sqrt(truth))))
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from adapterstilts.errors import RecipeError
 from adapterstilts.report.facts import Facts, read
 from adapterstilts.report.words import NONE, number, p_text, signed, span
 from adapterstilts.study.compare import Comparison, compare
+from adapterstilts.study.families import relatives
 from adapterstilts.study.gains import Examples
 from adapterstilts.study.intervals import Interval
 from adapterstilts.study.scores import RETRIEVAL_BASELINE, Scores, main_metric
@@ -71,6 +72,24 @@ def show(found: Mapping[str, list[Comparison]], console: Console, a: str, b: str
         " random; p: of seeds; randomised: answers swapped example by example; both after Holm over the languages.",
         style="dim",
     )
+    for told in drawn(found):
+        console.print(told, style="dim")
+
+
+def drawn(found: Mapping[str, list[Comparison]]) -> list[str]:
+    """A sentence for each task whose languages are not drawn one by one."""
+    told = []
+    for task, items in found.items():
+        names = items[0].gain.languages
+        groups = [[names[k] for k in group] for group in relatives(names)]
+        shared = "; ".join(", ".join(group) for group in groups if len(group) > 1)
+        if len(groups) == 1 and len(names) > 1:
+            told.append(f"{task}: {shared} are one family, so languages count as fixed: this speaks of these alone.")
+        elif len(groups) < len(names):
+            told.append(
+                f"{task}: families are the draw, {len(groups)} for {len(names)} languages. Relatives: {shared}."
+            )
+    return told
 
 
 def plain(found: Mapping[str, list[Comparison]], a: str, b: str) -> list[dict[str, Any]]:
@@ -86,7 +105,8 @@ def plain(found: Mapping[str, list[Comparison]], a: str, b: str) -> list[dict[st
             "seeds": ends(item.gain.interval), "examples": ends(item.examples), "languages": ends(item.languages),
             "nested": ends(item.nested), "p": item.gain.p, "p_holm": item.adjusted, "p_flip": item.gain.flip,
             "p_randomised": item.randomised, "p_randomised_holm": item.randomised_adjusted,
-            "p_nested": item.nested.p if item.nested else None, "effect": item.gain.effect,
+            "p_nested": item.nested.p if item.nested else None,
+            "unit": item.nested.unit if item.nested else None, "effect": item.gain.effect,
             "stages": sorted({row.stage for row in item.gain.rows}),
         }
         for task, items in found.items()

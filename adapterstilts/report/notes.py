@@ -20,8 +20,8 @@ def method_notes(results: Results) -> list[str]:
     ]
     if any(r.gain and r.gain.resampled for target in results.targets for r in target.arms):
         notes.append(
-            "The wider interval beside it also resamples languages and test examples (2,000 crossed bootstrap rounds):"
-            " it speaks about other languages and other sentences, too."
+            "The wider interval beside it also resamples languages and test examples (2,000 crossed bootstrap rounds,"
+            " languages of one family together): it speaks about other languages and other sentences, too."
         )
     return notes + reading_notes(results)
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from adapterstilts.study.families import relatives
 from adapterstilts.study.gains import Examples, Gain, gain
 from adapterstilts.study.intervals import Interval, bootstrap
 from adapterstilts.study.nested import nested_interval
@@ -21,7 +23,8 @@ class Comparison:
     ``gain`` pairs them by base and seed (t interval, exact sign flips, d_z). With per-example scores also:
     ``examples``, a paired bootstrap over test examples with these runs fixed; ``randomised``, the p-value of the
     approximate randomisation test that swaps the two arms' answers example by example (Noreen 1989; Yeh 2000);
-    ``nested``, with seeds, languages and examples all random. ``languages``: a paired bootstrap over languages.
+    ``nested``, with seeds, languages and examples all random. ``languages``: a paired bootstrap over languages, of
+    which it needs three. In both, languages of one family are one draw (``unit`` "family").
     ``adjusted`` is Holm's correction of ``gain.p`` over the languages, ``randomised_adjusted`` that of ``randomised``.
     """
 
@@ -70,9 +73,21 @@ def _one(
 
 
 def _over_languages(scores: Scores, a: str, b: str, languages: Sequence[str]) -> Interval | None:
-    """Bootstrap over languages of the difference, each language's mean over runs as one value."""
-    each = [found.mean for name in languages if (found := gain(scores, a, b, (name,), name))]
-    return bootstrap(each, how="percentile", rounds=1999) if len(each) > 2 else None
+    """Bootstrap over languages of the difference, each language's mean over runs as one value; relatives together."""
+    each = {name: found.mean for name in languages if (found := gain(scores, a, b, (name,), name))}
+    groups = relatives(list(each))
+    if len(groups) < 3:
+        return None
+    values = list(each.values())
+    sums = np.array([[sum(values[k] for k in group), len(group)] for group in groups])
+    unit = "language" if len(groups) == len(each) else "family"
+    return replace(bootstrap(sums, _ratio, how="percentile", rounds=1999), unit=unit)
+
+
+def _ratio(sums: NDArray[np.float64]) -> float:
+    """The mean over the languages of some families, given each family's (sum, number of languages)."""
+    total, count = sums.sum(axis=0)
+    return float(total / count)
 
 
 def _differences(

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from adapterstilts.study.families import FAMILIES, relatives
+
 # Bases that differ this clearly beyond their seeds become the unit (see ``grouped_interval``).
 BASES_DIFFER = 0.05
 
@@ -17,8 +19,8 @@ BASES_DIFFER = 0.05
 class Interval:
     """A mean with its interval. ``low`` and ``high`` are None where one repetition gives no spread.
 
-    ``unit`` says what was repeated: "run" (base and seed) or "base"; ``p`` is the two-sided p-value of the same
-    model against zero; ``how`` names the method.
+    ``unit`` says what was repeated: "run" (base and seed) or "base"; where languages are drawn too, "language" or
+    "family". ``p`` is the two-sided p-value of the same model against zero; ``how`` names the method.
     """
 
     mean: float
@@ -135,6 +137,7 @@ def resampled_interval(
     rounds: int = 2000,
     languages: bool = True,
     seed: int = 0,
+    families: Mapping[str, str] = FAMILIES,
 ) -> Interval:
     """Bootstrap over runs, languages and examples at once, of the mean over languages of the mean over examples.
 
@@ -142,8 +145,9 @@ def resampled_interval(
     an arm and its baseline in percent. Every run is scored on the same languages and examples, so each round draws the
     runs, the languages and the examples once and crosses them (the pigeonhole bootstrap, Owen 2007, slightly
     conservative); drawing examples anew inside each run would count their luck as if it averaged out over seeds.
-    Examples with the same ids in every language (parallel test sets) are drawn together. ``languages=False`` keeps the
-    languages fixed: the answer then holds for these languages only.
+    Examples with the same ids in every language (parallel test sets) are drawn together. Languages of one family are
+    drawn together, too; ``unit`` says whether that made a difference. ``languages=False``, like languages of one family
+    only, keeps the languages fixed: the answer then holds for these languages only.
     """
     if not runs or not runs[0]:
         raise ValueError("no runs")
@@ -157,20 +161,23 @@ def resampled_interval(
         all_ids.append(ids)
         tables.append(np.array([[run[name][i] for i in ids] for run in runs], dtype=float))  # (runs, examples)
     parallel = all(ids == all_ids[0] for ids in all_ids)
+    groups = relatives(names, families) if languages else [list(range(len(names)))]
+    unit = "run" if len(groups) == 1 else "language" if len(groups) == len(names) else "family"
     rng = np.random.default_rng(seed)
     draws = np.empty(rounds)
     for index in range(rounds):
         picked = np.bincount(rng.integers(0, len(runs), len(runs)), minlength=len(runs)) / len(runs)
-        chosen = rng.integers(0, len(names), len(names)) if languages else np.arange(len(names))
+        drawn = rng.integers(0, len(groups), len(groups)) if len(groups) > 1 else [0]
+        chosen = [which for group in drawn for which in groups[group]]
         weights: dict[int, NDArray[np.float64]] = {}
         total = 0.0
         for which in chosen:
-            key = 0 if parallel else int(which)
+            key = 0 if parallel else which
             if key not in weights:
                 size = tables[which].shape[1]
                 weights[key] = np.bincount(rng.integers(0, size, size), minlength=size) / size
             total += float(picked @ tables[which] @ weights[key])
-        draws[index] = total / len(names)
+        draws[index] = total / len(chosen)
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
     mean = float(np.mean([table.mean() for table in tables]))
-    return Interval(mean, float(low), float(high), level, len(runs), "resampled")
+    return Interval(mean, float(low), float(high), level, len(runs), "resampled", unit)

@@ -10,6 +10,7 @@ from adapterstilts.report.studies.design import arms_told, budget, runs_told
 from adapterstilts.report.studies.page import Material, Number, Study, Table, parts
 from adapterstilts.report.words import NONE, number, signed
 from adapterstilts.study.contrast import Contrast, contrast
+from adapterstilts.study.families import FAMILIES
 from adapterstilts.study.measures import Measure, mean, minus, spread, worst
 from adapterstilts.study.scores import Scores
 
@@ -23,7 +24,10 @@ READERS: dict[str, Reader] = {"zero-shot mean": mean, "worst language": worst, "
 
 
 def make(material: Material) -> Study:
-    """Roles: ``baseline``; ``multitask`` and ``sequential``, arms in pairs; ``sizes`` (target -> [its, supporting])."""
+    """Roles: ``baseline``; ``multitask`` and ``sequential``, arms in pairs; ``sizes`` (target -> [its, supporting]).
+
+    ``types`` may describe languages that the table of families does not know.
+    """
     baseline = material.role("baseline")
     pairs = list(zip(material.role("multitask"), material.role("sequential"), strict=True))
     arms = [baseline, *(arm for pair in pairs for arm in pair)]
@@ -50,8 +54,9 @@ def make(material: Material) -> Study:
         }
     )
     told = [_condition(material, item) for part in made for item in part.contrasts if item.key == "weller"]
-    families = material.roles.get("families", {})
-    spoken = "; ".join(f"{language} ({family})" for language, family in families.items())
+    types = {**FAMILIES, **material.roles.get("types", {})}  # invented languages have no family, but a type
+    languages = dict.fromkeys(language for target in targets for language in target.zero_shot)
+    spoken = "; ".join(f"{language} ({types[language]})" if language in types else language for language in languages)
     return Study(
         "multitask-vs-sequential",
         QUESTION,
