@@ -20,6 +20,7 @@ from adapterstilts.retrieval.one_pass import both_directions
 from adapterstilts.retrieval.rescored import both_rescored
 
 Floats = NDArray[np.float32]
+RESOLVED = 2e-7  # two units in the last place of a similarity in fp32
 
 
 def sentences(n: int, m: int, d: int, seed: int = 0, shared: float = 2.0) -> tuple[Floats, Floats]:
@@ -59,9 +60,15 @@ def test_it_finds_what_fp32_finds(n: int, m: int, k: int, shared: float, monkeyp
     agree(found, x, y, k)
     plain = both_directions(x, y, k)
     agree(plain, x, y, k)
-    if k == 4:  # none of these has neighbours that fp32 cannot order
-        np.testing.assert_array_equal(found.indices, plain.indices)
-        np.testing.assert_array_equal(found.back_indices, plain.back_indices)
+    scores = unit(x).astype(np.float64) @ unit(y).astype(np.float64).T
+    for one, other, exact in (
+        (found.indices, plain.indices, scores),
+        (found.back_indices, plain.back_indices, scores.T),
+    ):
+        # Which of two neighbours comes first where fp32 cannot order them depends on the processor.
+        clear = (np.diff(-np.sort(-exact, axis=1)[:, : k + 1], axis=1) < -RESOLVED).all(axis=1)
+        assert clear.mean() > 0.95
+        np.testing.assert_array_equal(one[clear], other[clear])
 
 
 @given(
